@@ -1,0 +1,26 @@
+"""Settings from the environment, all prefixed `VPP_`; see `docs/reference/configuration.md`."""
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Everything that differs between two installations."""
+
+    model_config = SettingsConfigDict(env_prefix="VPP_", frozen=True)
+
+    var_dir: Path = Field(Path("var"), description="where embedded servers and process files live")
+    database_url: str | None = Field(None, description="PostgreSQL address; unset starts an embedded server")
+    redis_url: str | None = Field(None, description="Valkey or Redis address; unset starts an embedded server")
+    clock_address: str | None = Field(None, description="host:port of a simulation's stepped clock; unset uses real time")
+    session_secret: SecretStr | None = Field(None, description="signs sign-in cookies; unset makes one under var_dir")
+    secrets_dir: Path | None = Field(None, description="folder with one file per vendor secret")
+    read_interval_s: float = Field(300.0, gt=0, description="how often devices are read during an event")
+    idle_read_interval_s: float = Field(1800.0, gt=0, description="how often devices are read otherwise")
+    cycle_s: float = Field(300.0, gt=0, description="length of one control cycle")
+    openadr2_poll_s: float = Field(60.0, gt=0, description="how often the VEN polls its VTN")
+    openadr2_vtn_url: str | None = Field(None, description="the utility's OpenADR 2.0b VTN")
+    openadr2_ven_name: str = Field("vpp", description="our name as a VEN")
+    adapter_urls: dict[str, str] = Field(default_factory=dict, description="vendor cloud base addresses by adapter")

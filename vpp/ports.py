@@ -1,0 +1,116 @@
+"""The seams: what the rooms need of the world, to be replaced in tests and per vendor.
+
+Called by every room; implemented in `adapters/`, `market/`, `vpp/simulation` and `vpp/bootstrap.py`.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
+from typing import Any, Protocol
+
+from vpp.domain.device import Capabilities, Command, Reading, Receipt
+from vpp.domain.settlement import EventDelivery, MonthlyPay, ProgramTerms
+from vpp.domain.site import Site
+from vpp.domain.time import Interval
+
+
+class Clock(Protocol):
+    """The only source of the present."""
+
+    def now(self) -> datetime:
+        """The present instant, aware, UTC."""
+        ...
+
+    async def sleep_until(self, at: datetime) -> None:
+        """Return at or soon after `at`; at once if it has passed."""
+        ...
+
+    def wall_time(self, at: datetime) -> datetime | None:
+        """When the machine's own clock will show `at`.
+
+        None where nobody can know (a clock that is stepped by hand): a job cannot then be put on a
+        timer, and the reconciler wakes it instead.
+        """
+        ...
+
+
+class DeviceAdapter(Protocol):
+    """One vendor's way of reaching sites. Instances are shared by all sites of that vendor.
+
+    Every call has a deadline of its own and raises only `DeviceError`s.
+    """
+
+    name: str
+
+    async def open(self) -> None:
+        """Prepare connections; called once in the process that will use it."""
+        ...
+
+    async def close(self) -> None:
+        """Close connections. Does not release sites."""
+        ...
+
+    async def describe(self, site: Site) -> Capabilities:
+        """Probe what this site's device can do."""
+        ...
+
+    async def read(self, site: Site) -> Reading:
+        """Read battery and meter once."""
+        ...
+
+    async def save_native(self, site: Site) -> Mapping[str, Any]:
+        """Read the settings a command will change, JSON-able, to be stored before the first write."""
+        ...
+
+    async def apply(self, site: Site, command: Command) -> Receipt:
+        """Carry out a command and read it back. Repeating one with the same id is harmless."""
+        ...
+
+    async def release(self, site: Site, native: Mapping[str, Any]) -> Receipt:
+        """Put the settings back as `save_native` found them, and read that back.
+
+        A receipt in READBACK_OK means the site is verified to be as it was found.
+        """
+        ...
+
+
+class MarketProgram(Protocol):
+    """A utility programme's or market's rules of product and pay.
+
+    `measurement` names how delivery counts: "submeter" or a baseline method such as "caiso_10_in_10".
+    """
+
+    name: str
+    title: str
+    measurement: str
+
+    def refuse_reason(self, window: Interval, time_zone: str, terms: ProgramTerms) -> str | None:
+        """Why an event with this window is outside the programme's rules, or None."""
+        ...
+
+    def kw_of_level(self, level: float, terms: ProgramTerms) -> float:
+        """Power owed for an OpenADR SIMPLE level [kW]."""
+        ...
+
+    def monthly_pay(self, month: date, events: Sequence[EventDelivery], terms: ProgramTerms) -> MonthlyPay:
+        """What the utility owes for a month's events so far, with the lines that lead to it."""
+        ...
+
+
+class SignalSource(Protocol):
+    """Where events come from: a VEN that polls a utility's VTN."""
+
+    name: str
+
+    async def run(self) -> None:
+        """Receive signals until cancelled."""
+        ...
+
+
+class Credentials(Protocol):
+    """Secrets by name, so that no address or table holds one."""
+
+    def get(self, name: str) -> str | None:
+        """The secret, or None where it is not configured."""
+        ...
+
+

@@ -1,0 +1,1 @@
+"""PostgreSQL and Valkey: engine, tables, queries, migrations and the embedded servers."""
