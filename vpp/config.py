@@ -14,7 +14,9 @@ class Settings(BaseSettings):
     var_dir: Path = Field(Path("var"), description="where embedded servers and process files live")
     database_url: str | None = Field(None, description="PostgreSQL address; unset starts an embedded server")
     redis_url: str | None = Field(None, description="Valkey or Redis address; unset starts an embedded server")
-    clock_address: str | None = Field(None, description="host:port of a simulation's stepped clock; unset uses real time")
+    clock_address: str | None = Field(
+        None, description="host:port of a simulation's stepped clock; unset uses real time"
+    )
     session_secret: SecretStr | None = Field(None, description="signs sign-in cookies; unset makes one under var_dir")
     secrets_dir: Path | None = Field(None, description="folder with one file per vendor secret")
     read_interval_s: float = Field(300.0, gt=0, description="how often devices are read during an event")

@@ -112,5 +112,3 @@ class Credentials(Protocol):
     def get(self, name: str) -> str | None:
         """The secret, or None where it is not configured."""
         ...
-
-

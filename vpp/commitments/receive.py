@@ -178,7 +178,9 @@ class _Intake:
     async def _decision(self, commitment: Commitment) -> Decision:
         if commitment.window.end_at <= self.now:
             return Decision(False, "the event is over")
-        refused = self.program.refuse_reason(commitment.window, str(self.terms.options.get("time_zone", "UTC")), self.terms)
+        refused = self.program.refuse_reason(
+            commitment.window, str(self.terms.options.get("time_zone", "UTC")), self.terms
+        )
         return Decision(False, refused) if refused else await self.decide(self.connection, commitment)
 
     def _targets(self, offset_s: float) -> tuple[TargetInterval, ...]:
@@ -186,7 +188,9 @@ class _Intake:
         return tuple(
             TargetInterval(
                 part.interval.shifted(offset),
-                self.program.kw_of_level(part.value, self.terms) if self.signal.kind is SignalKind.LEVEL else part.value,
+                self.program.kw_of_level(part.value, self.terms)
+                if self.signal.kind is SignalKind.LEVEL
+                else part.value,
             )
             for part in self.signal.intervals
         )

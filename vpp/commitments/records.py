@@ -134,7 +134,12 @@ async def advance(
 
 
 async def note(
-    connection: AsyncConnection, commitment: Commitment, *, at: datetime, what: str, detail: dict[str, Any] | None = None
+    connection: AsyncConnection,
+    commitment: Commitment,
+    *,
+    at: datetime,
+    what: str,
+    detail: dict[str, Any] | None = None,
 ) -> None:
     """Write a step into the commitment's history."""
     await connection.execute(
@@ -144,7 +149,9 @@ async def note(
     )
 
 
-async def postpone(connection: AsyncConnection, commitment_id: UUID, *, until: datetime, at: datetime, why: str) -> None:
+async def postpone(
+    connection: AsyncConnection, commitment_id: UUID, *, until: datetime, at: datetime, why: str
+) -> None:
     """Put the next step off after it failed; the state and revision stay as they are."""
     await connection.execute(update(commitments).where(commitments.c.id == commitment_id).values(next_due_at=until))
     await note(connection, await load(connection, commitment_id), at=at, what="step failed", detail={"why": why})

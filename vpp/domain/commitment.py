@@ -23,7 +23,9 @@ class CommitmentState(StrEnum):
 
 
 TRANSITIONS: dict[CommitmentState, frozenset[CommitmentState]] = {
-    CommitmentState.RECEIVED: frozenset({CommitmentState.ACCEPTED, CommitmentState.DECLINED, CommitmentState.CANCELLED}),
+    CommitmentState.RECEIVED: frozenset(
+        {CommitmentState.ACCEPTED, CommitmentState.DECLINED, CommitmentState.CANCELLED}
+    ),
     CommitmentState.DECLINED: frozenset({CommitmentState.ACCEPTED, CommitmentState.CANCELLED}),
     CommitmentState.ACCEPTED: frozenset({CommitmentState.ACTIVE, CommitmentState.DECLINED, CommitmentState.CANCELLED}),
     CommitmentState.ACTIVE: frozenset({CommitmentState.RELEASING}),

@@ -1,21 +1,21 @@
 """The tree of errors. Expected outcomes are values (see `outcome`); these are broken promises.
 
-    VppError
-    ├── InvalidRequest          the caller's input is wrong: names field, value and what is allowed
-    ├── NotFound
-    ├── Conflict                the request contradicts what is already recorded
-    ├── NotReady                a precondition is missing (no telemetry, no server, no credentials)
-    └── DeviceError             `retryable`: may be tried again; `safe_to_repeat`: cannot act twice
-        ├── Unreachable         offline or asleep; nothing was sent
-        ├── TimedOut            no answer; `sent` tells whether the device may have acted
-        ├── RateLimited         the vendor asks us to wait until `retry_at`
-        ├── AuthFailed          credentials expired, revoked or short of a scope
-        ├── Rejected            the device or vendor refused the command
-        ├── OutOfRange          the value is outside what the device accepts
-        ├── NotApplied          accepted, but reading it back shows another value
-        ├── Busy                another controller holds the device (storm mode, grid services)
-        ├── Unsupported         the device declares no such capability
-        └── ProtocolError       the answer is not what the protocol promises
+VppError
+├── InvalidRequest          the caller's input is wrong: names field, value and what is allowed
+├── NotFound
+├── Conflict                the request contradicts what is already recorded
+├── NotReady                a precondition is missing (no telemetry, no server, no credentials)
+└── DeviceError             `retryable`: may be tried again; `safe_to_repeat`: cannot act twice
+    ├── Unreachable         offline or asleep; nothing was sent
+    ├── TimedOut            no answer; `sent` tells whether the device may have acted
+    ├── RateLimited         the vendor asks us to wait until `retry_at`
+    ├── AuthFailed          credentials expired, revoked or short of a scope
+    ├── Rejected            the device or vendor refused the command
+    ├── OutOfRange          the value is outside what the device accepts
+    ├── NotApplied          accepted, but reading it back shows another value
+    ├── Busy                another controller holds the device (storm mode, grid services)
+    ├── Unsupported         the device declares no such capability
+    └── ProtocolError       the answer is not what the protocol promises
 """
 
 from datetime import datetime

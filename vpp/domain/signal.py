@@ -53,4 +53,8 @@ class EventSignal:
             raise InvalidRequest("intervals", "none", "at least one interval")
         for earlier, later in zip(self.intervals, self.intervals[1:], strict=False):
             if earlier.interval.end_at != later.interval.start_at:
-                raise InvalidRequest("intervals", later.interval.start_at.isoformat(), "an interval that begins where the one before ends")
+                raise InvalidRequest(
+                    "intervals",
+                    later.interval.start_at.isoformat(),
+                    "an interval that begins where the one before ends",
+                )
