@@ -11,6 +11,16 @@ from vpp.domain.device import Capabilities, Command, Reading, Receipt
 from vpp.domain.settlement import EventDelivery, MonthlyPay, ProgramTerms
 from vpp.domain.site import Site
 from vpp.domain.time import Interval
+from vpp.domain.ven import (
+    Distribution,
+    EventAnswer,
+    Registration,
+    ReportedPower,
+    ReportRequest,
+    ReportsAsked,
+    ReportsCancelled,
+    VenMessage,
+)
 
 
 class Clock(Protocol):
@@ -103,6 +113,64 @@ class SignalSource(Protocol):
 
     async def run(self) -> None:
         """Receive signals until cancelled."""
+        ...
+
+
+class VenClient(Protocol):
+    """A VEN's side of the wire to one VTN: each call is one exchange with a deadline, no state kept.
+
+    Raises `PeerUnreachable` where nothing usable came back, `PeerRefused` with the VTN's code, and
+    `RegistrationLost` where the VTN answers that it does not know us.
+    """
+
+    name: str
+    report_specifier_id: str
+    report_point_id: str
+
+    async def register(self, previous: Registration | None) -> Registration:
+        """Register, or register again with what we were known by."""
+        ...
+
+    async def offer_reports(self, ven_id: str, *, at: datetime) -> ReportsAsked:
+        """Say which telemetry we can report; the answer may ask for it at once."""
+        ...
+
+    async def request_events(self, ven_id: str) -> Distribution | None:
+        """Ask for every event; None where the VTN answers without a list."""
+        ...
+
+    async def poll(self, ven_id: str) -> VenMessage | None:
+        """Ask for the next message; None where there is none."""
+        ...
+
+    async def answer_event(self, ven_id: str, answer: EventAnswer) -> None:
+        """Send optIn or optOut."""
+        ...
+
+    async def accept_reports(self, ven_id: str, asked: ReportsAsked, pending: Sequence[str]) -> None:
+        """Confirm the reports that will be sent, refused ones named in the description."""
+        ...
+
+    async def send_report(
+        self, ven_id: str, request: ReportRequest, powers: Sequence[ReportedPower], *, at: datetime
+    ) -> ReportsCancelled | None:
+        """Send values; the answer may cancel reports."""
+        ...
+
+    async def confirm_reports_cancelled(self, ven_id: str, cancelled: ReportsCancelled, pending: Sequence[str]) -> None:
+        """Confirm that reports were cancelled, and name those still running."""
+        ...
+
+    async def decline_offer(self, ven_id: str, request_id: str) -> None:
+        """Answer reports offered by the VTN: we ask for none."""
+        ...
+
+    async def confirm_registration_cancelled(self, registration: Registration, request_id: str) -> None:
+        """Confirm that the registration has ended."""
+        ...
+
+    async def close(self) -> None:
+        """Give back connections."""
         ...
 
 

@@ -53,6 +53,26 @@ class NotReady(VppError):
     """Something this needs is not there: say what and how to get it."""
 
 
+class PeerError(VppError):
+    """A utility's server did not do what was asked."""
+
+
+class PeerUnreachable(PeerError):
+    """No usable answer: not reached, too late, or not what the protocol promises."""
+
+
+class PeerRefused(PeerError):
+    """The server answered with an error code of its protocol."""
+
+    def __init__(self, message: str, *, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class RegistrationLost(PeerError):
+    """The server no longer knows us and asks us to register anew."""
+
+
 class DeviceError(VppError):
     """A device or vendor cloud did not do what was asked."""
 
