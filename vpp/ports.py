@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import Any, Protocol
 
-from vpp.domain.device import Capabilities, Command, Reading, Receipt
+from vpp.domain.device import Capabilities, Command, ControlKind, Reading, Receipt
 from vpp.domain.settlement import EventDelivery, MonthlyPay, ProgramTerms
 from vpp.domain.site import Site
 from vpp.domain.time import Interval
@@ -46,10 +46,12 @@ class Clock(Protocol):
 class DeviceAdapter(Protocol):
     """One vendor's way of reaching sites. Instances are shared by all sites of that vendor.
 
-    Every call has a deadline of its own and raises only `DeviceError`s.
+    Every call has a deadline of its own and raises only `DeviceError`s. `control` is how this
+    vendor's devices can be steered; `describe` tells what one device can do.
     """
 
     name: str
+    control: ControlKind
 
     async def open(self) -> None:
         """Prepare connections; called once in the process that will use it."""

@@ -37,11 +37,12 @@ class SteppedClock:
     def __init__(self, address: str, name: str, rank: int | None) -> None:
         host, _, port = address.rpartition(":")
         self._host, self._port = host, int(port)
-        self._hello = {"name": name, "rank": rank}
+        self._hello: dict[str, object] = {"name": name, "rank": rank}
         self._now = _EPOCH
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._observing: asyncio.Task[None] | None = None
+        self._moved = asyncio.Condition()
 
     async def connect(self) -> None:
         """Join the simulation; returns when it is this loop's turn.
@@ -66,8 +67,8 @@ class SteppedClock:
 
     async def sleep_until(self, at: datetime) -> None:
         if self._observing is not None:
-            while self._now < at:
-                await asyncio.sleep(0.02)
+            async with self._moved:
+                await self._moved.wait_for(lambda: self._now >= at)
             return
         self._send({"until": _micros(at)})
         await self._wait_for_turn()
@@ -104,6 +105,8 @@ class SteppedClock:
     async def _observe(self) -> None:
         while True:
             await self._hear()
+            async with self._moved:
+                self._moved.notify_all()
 
 
 @dataclass(slots=True)

@@ -1,0 +1,95 @@
+"""Which sites a commitment may call on now, and what they are doing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+import numpy as np
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from vpp.commitments import overlapping
+from vpp.domain.commitment import Commitment
+from vpp.domain.device import ReceiptState
+from vpp.domain.fleet import FleetState, Floats, Quality
+from vpp.domain.site import Site
+from vpp.domain.time import Interval, floor_to
+from vpp.enrolment import load_sites
+from vpp.forecast import forecast_net_load_kw
+from vpp.store.tables.dispatch import command as commands
+from vpp.telemetry import read_snapshot
+
+REST_AFTER_FAILURE = timedelta(minutes=15)
+FAILURES_UNTIL_EXCLUDED = 3
+PLANNING_STEP = timedelta(minutes=15)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Called:
+    """The fleet as a commitment sees it: columns aligned with `sites`."""
+
+    sites: tuple[Site, ...]
+    state: FleetState
+    steps: tuple[Interval, ...]
+    net_load_kw: Floats
+
+
+async def call_fleet(
+    connection: AsyncConnection, commitment: Commitment, *, at: datetime, first_step_ends_at: datetime
+) -> Called:
+    """Read snapshot and forecast of the sites this commitment may call on.
+
+    A site owed to another commitment at the same time is left out, so that no kWh is sold twice.
+    A site that just failed rests; one that failed too often stays out of this event.
+    """
+    sites = await load_sites(connection, tenant_id=commitment.tenant_id, program=commitment.program)
+    taken = {
+        site.id
+        for other in await overlapping(connection, commitment)
+        for site in await load_sites(connection, tenant_id=other.tenant_id, program=other.program)
+        if (other.window.start_at, str(other.id)) < (commitment.window.start_at, str(commitment.id))
+    }
+    sites = tuple(site for site in sites if site.id not in taken)
+    state = await read_snapshot(connection, sites, at=at)
+    resting = await _resting(connection, commitment, at)
+    if resting:
+        quality = np.array(state.quality)
+        quality[[i for i, site in enumerate(sites) if site.id in resting]] = Quality.MISSING
+        state = replace(state, quality=quality)
+    steps = planning_steps(commitment, at, first_step_ends_at)
+    net_load_kw = await forecast_net_load_kw(connection, sites, state, steps)
+    return Called(sites=sites, state=state, steps=steps, net_load_kw=net_load_kw)
+
+
+def planning_steps(commitment: Commitment, at: datetime, first_step_ends_at: datetime) -> tuple[Interval, ...]:
+    """Cut what is left of the event: first the present cycle, then quarter hours, split at each target's edge."""
+    window = commitment.window
+    start_at = max(at, window.start_at)
+    edges = {start_at, window.end_at}
+    if start_at < first_step_ends_at < window.end_at:
+        edges.add(first_step_ends_at)
+    edges |= {edge for t in commitment.targets for edge in (t.interval.start_at,) if edge > start_at}
+    quarter = floor_to(max(start_at, first_step_ends_at), PLANNING_STEP) + PLANNING_STEP
+    while quarter < window.end_at:
+        edges.add(quarter)
+        quarter += PLANNING_STEP
+    ordered: Sequence[datetime] = sorted(edges)
+    return tuple(Interval(a, b) for a, b in pairwise(ordered))
+
+
+async def _resting(connection: AsyncConnection, commitment: Commitment, at: datetime) -> set[str]:
+    rows = await connection.execute(
+        select(commands.c.site_id, commands.c.cycle_start_at).where(
+            commands.c.commitment_id == commitment.id,
+            commands.c.state.in_([ReceiptState.FAILED.value, ReceiptState.UNKNOWN.value]),
+        )
+    )
+    failures: dict[str, list[datetime]] = {}
+    for row in rows:
+        failures.setdefault(row.site_id, []).append(row.cycle_start_at)
+    return {
+        site_id
+        for site_id, times in failures.items()
+        if len(times) >= FAILURES_UNTIL_EXCLUDED or max(times) > at - REST_AFTER_FAILURE
+    }

@@ -1,0 +1,55 @@
+"""What a control cycle works with, handed in by bootstrap."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+from vpp.domain.device import ControlKind
+from vpp.domain.errors import NotReady
+from vpp.domain.site import Site
+from vpp.ports import Clock, DeviceAdapter
+from vpp.store.engine import Store
+
+Asked = TypeVar("Asked")
+Told = TypeVar("Told")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """Store, clock and adapters, with the length of a cycle and how many sites to talk to at once."""
+
+    store: Store
+    clock: Clock
+    adapters: Mapping[str, DeviceAdapter]
+    cycle: timedelta = timedelta(minutes=5)
+    concurrency: int = 64
+
+    def adapter(self, site: Site) -> DeviceAdapter:
+        """Return the adapter of a site.
+
+        Raises:
+            NotReady: this installation has no such adapter.
+        """
+        try:
+            return self.adapters[site.adapter]
+        except KeyError:
+            known = ", ".join(sorted(self.adapters))
+            raise NotReady(f"site {site.id} needs the adapter {site.adapter!r}; configured are: {known}") from None
+
+    def is_mode_site(self, site: Site) -> bool:
+        """Whether the site's vendor offers modes only, no setpoint."""
+        return self.adapter(site).control is ControlKind.MODE
+
+    async def with_each(self, asked: Iterable[Asked], ask: Callable[[Asked], Awaitable[Told]]) -> list[Told]:
+        """Ask about each in turn, no more than `concurrency` at once; answers keep the order."""
+        gate = asyncio.Semaphore(self.concurrency)
+
+        async def one(item: Asked) -> Told:
+            async with gate:
+                return await ask(item)
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(item)) for item in asked]
+        return [task.result() for task in tasks]
