@@ -161,11 +161,12 @@ def _fields(line: int, given: dict[str, str]) -> tuple[dict[str, Any], list[Prob
         column = _BY_NAME[name]
         if not cell:
             continue
+        value: Any = cell
         try:
-            value: Any = _value(name, cell)
+            value = _value(name, cell)
         except ValueError as wrong:
+            # The text stays in its place, so that the form fails there and not where it looks for it.
             problems.append(Problem(line, name, shown(cell), str(wrong)))
-            continue
         if len(column.path) == 2:
             fields[column.path[0]][column.path[1]] = value
         else:
