@@ -3,10 +3,25 @@
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
 from vpp.domain.time import Interval
+
+
+class Netting(StrEnum):
+    """What is set off before negative delivery is counted as zero; the option `netting` in terms."""
+
+    EVENT = "event"
+    """The whole event is summed first: charging in one hour eats up discharge in another."""
+    INTERVAL = "interval"
+    """Each interval is floored at zero by itself."""
+
+    @classmethod
+    def of(cls, terms: "ProgramTerms") -> "Netting":
+        """Return the terms' netting; the whole event where they do not say."""
+        return cls(terms.options.get("netting", cls.EVENT))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

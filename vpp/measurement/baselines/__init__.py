@@ -1,0 +1,1 @@
+"""Baselines by method: pure functions on days and arrays, one file per method."""
