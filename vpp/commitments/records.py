@@ -1,7 +1,7 @@
 """Rows of commitments to domain values and back; every change of state is a compare-and-set."""
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -49,12 +49,16 @@ async def next_due_at(connection: AsyncConnection) -> datetime | None:
     return result
 
 
-async def in_force(connection: AsyncConnection, at: datetime, *, tenant_id: str | None = None) -> list[Commitment]:
-    """Return accepted or active commitments whose window holds `at`."""
+async def in_force(
+    connection: AsyncConnection, at: datetime, *, until: datetime | None = None, tenant_id: str | None = None
+) -> list[Commitment]:
+    """Return accepted or active commitments whose window holds `at`, or shares time with `[at, until)`."""
     query = select(commitments).where(commitments.c.state.in_([state.value for state in _IN_FORCE]))
     if tenant_id is not None:
         query = query.where(commitments.c.tenant_id == tenant_id)
-    return [c for c in await _fetch(connection, query.order_by(commitments.c.received_at)) if at in c.window]
+    span = Interval(at, until if until is not None else at + timedelta(microseconds=1))
+    found = await _fetch(connection, query.order_by(commitments.c.received_at))
+    return [c for c in found if c.window.overlap(span) is not None]
 
 
 async def overlapping(connection: AsyncConnection, commitment: Commitment) -> list[Commitment]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +16,9 @@ from vpp.domain.site import Site
 from vpp.enrolment import get_site
 from vpp.store.tables.commitments import commitment as commitments
 from vpp.store.tables.dispatch import handback as handbacks
+
+RETRY_AFTER = timedelta(minutes=15)
+"""How long the reaper leaves a site alone that could not be handed back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +44,12 @@ async def hand_back(tools: Tools, commitment_id: UUID, *, only: frozenset[str] |
             await connection.execute(
                 update(handbacks)
                 .where(handbacks.c.commitment_id == commitment_id, handbacks.c.site_id == site.id)
-                .values(released_at=now, verified_at=now if verified else None, reason=receipt.reason)
+                .values(
+                    released_at=now,
+                    verified_at=now if verified else None,
+                    lease_until=now if verified else now + RETRY_AFTER,
+                    reason=receipt.reason,
+                )
             )
     done = {site.id for (site, _), r in zip(owed, receipts, strict=True) if r.state is ReceiptState.READBACK_OK}
     return HandbackOutcome(verified=frozenset(done), owed=len(owed))

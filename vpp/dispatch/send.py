@@ -21,6 +21,19 @@ from vpp.store.tables.dispatch import handback as handbacks
 
 _UNFINISHED = (ReceiptState.PLANNED.value, ReceiptState.SENT.value)
 LEASE_OF_CYCLES = 2
+_save = insert(handbacks)
+_SAVE_NATIVE = _save.on_conflict_do_update(
+    index_elements=[handbacks.c.commitment_id, handbacks.c.site_id],
+    set_={
+        "native": _save.excluded.native,
+        "saved_at": _save.excluded.saved_at,
+        "lease_until": _save.excluded.lease_until,
+        "released_at": None,
+        "verified_at": None,
+        "reason": "",
+    },
+)
+"""A site handed back and then called again owes its hand-back anew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +132,7 @@ async def _save_native(
             if not isinstance(native, Receipt)
         ]
         if rows_to_save:
-            await connection.execute(insert(handbacks).on_conflict_do_nothing(), rows_to_save)
+            await connection.execute(_SAVE_NATIVE, rows_to_save)
         refused = [native for native in natives if isinstance(native, Receipt)]
         await _record(connection, refused)
     lost = {receipt.command_id for receipt in refused}

@@ -21,17 +21,17 @@ async def run_collector(tools: Tools, *, read_interval: timedelta, idle_read_int
     """Read all sites, sleep to the next round, for ever."""
     while True:
         started_at = tools.clock.now()
-        sites, busy = await _round(tools, started_at, read_interval)
+        sites, busy = await _round(tools, started_at, idle_read_interval)
         outcome = await collect(tools.store, tools.adapters, sites, clock=tools.clock)
         log.info("devices read", sites=len(sites), failed=len(outcome.failures))
         step = read_interval if busy else idle_read_interval
         await tools.clock.sleep_until(floor_to(started_at, step) + step)
 
 
-async def _round(tools: Tools, at: datetime, read_interval: timedelta) -> tuple[Sequence[Site], bool]:
+async def _round(tools: Tools, at: datetime, ahead: timedelta) -> tuple[Sequence[Site], bool]:
     """All sites of all tenants, and whether an event is on or near."""
     async with tools.store.begin() as connection:
         tenants = (await connection.execute(select(tenant.c.id).order_by(tenant.c.id))).scalars().all()
         sites = [site for name in tenants for site in await load_sites(connection, tenant_id=name)]
-        busy = bool(await in_force(connection, at)) or bool(await in_force(connection, at + 2 * read_interval))
+        busy = bool(await in_force(connection, at, until=at + ahead))
     return sites, busy

@@ -1,6 +1,7 @@
 """Put a wake-up on the queue in the caller's own transaction, by the queue's own SQL function."""
 
 import json
+from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -50,11 +51,11 @@ async def pending(connection: AsyncConnection) -> int:
     return int((await connection.execute(query)).scalar_one())
 
 
-async def waiting_for(connection: AsyncConnection, commitment: Commitment) -> bool:
+async def waiting_for(connection: AsyncConnection, commitment_id: UUID) -> bool:
     """Whether a job for this commitment is running or could run now."""
     query = text(
         "SELECT 1 FROM procrastinate_jobs WHERE lock = :lock AND (status = 'doing'"
         " OR (status = 'todo' AND (scheduled_at IS NULL OR scheduled_at <= now()))) LIMIT 1"
     )
-    found = await connection.execute(query, {"lock": f"commitment:{commitment.id}"})
+    found = await connection.execute(query, {"lock": f"commitment:{commitment_id}"})
     return found.first() is not None

@@ -18,7 +18,6 @@ LEADER_KEY = 7_201_604_812
 """Advisory lock: of many workers one reconciles."""
 ROUND = timedelta(seconds=10)
 STEPPED_ROUND = timedelta(minutes=15)
-HANDBACK_RETRY = timedelta(minutes=15)
 DRAIN_POLL_S = 0.005
 
 
@@ -51,9 +50,14 @@ async def reconcile(tools: Tools, app: App, *, stalled_after_s: float) -> None:
         if not await _leads(connection):
             return
         for commitment in await due(connection, tools.clock.now()):
-            if not await waiting_for(connection, commitment):
+            if not await waiting_for(connection, commitment.id):
                 await wake(connection, commitment, tools.clock)
-        lapsed = await expired_leases(connection, tools.clock.now())
+        # A commitment with a job at hand looks after its own sites.
+        lapsed = [
+            commitment_id
+            for commitment_id in await expired_leases(connection, tools.clock.now())
+            if not await waiting_for(connection, commitment_id)
+        ]
     for commitment_id in lapsed:
         outcome = await hand_back(tools, commitment_id)
         log.warning(
