@@ -1,0 +1,5 @@
+"""`python -m vpp` is `vpp`."""
+
+from vpp.cli import main
+
+main()
