@@ -1,0 +1,115 @@
+"""Fixtures for every test: real PostgreSQL and Valkey, a fresh database for each test, a fixed clock.
+
+Each pytest process has its own servers in its own folder, so several may run side by side.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Generator, Iterator
+from itertools import count
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+from redis import Redis
+
+from tests.clock import FixedClock
+from vpp.config import Settings
+from vpp.store.embedded import ServerUrls, running_servers
+from vpp.store.engine import Store
+from vpp.store.migrate import migrate
+
+_numbers = count(1)
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[ServerUrls]:
+    """Embedded servers for this pytest process. The folder's path is short: sockets live in it."""
+    folder = Path(tempfile.mkdtemp(prefix="vpp-test-"))
+    try:
+        with running_servers(Settings(var_dir=folder, database_url=None, redis_url=None)) as urls:
+            yield urls
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def template_database(servers: ServerUrls) -> str:
+    """The name of a migrated database nobody connects to, to be cloned."""
+    _administer(servers, "create database vpp_template")
+    migrate(_named(servers, "vpp_template"))
+    return "vpp_template"
+
+
+@pytest.fixture
+def empty_database_url(servers: ServerUrls) -> Iterator[str]:
+    """The address of a new database with nothing in it."""
+    yield from _temporary(servers, "template1")
+
+
+@pytest.fixture
+def database_url(servers: ServerUrls, template_database: str) -> Iterator[str]:
+    """The address of a new, migrated database."""
+    yield from _temporary(servers, template_database)
+
+
+@pytest.fixture
+def redis_url(servers: ServerUrls) -> str:
+    """The address of an empty Valkey."""
+    with Redis.from_url(servers.redis_url, socket_timeout=10) as client:
+        client.flushdb()
+    return servers.redis_url
+
+
+@pytest.fixture
+async def store(database_url: str, redis_url: str) -> AsyncIterator[Store]:
+    """A store on a new, migrated database and an empty Valkey."""
+    store = Store(database_url, redis_url)
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+def clock() -> FixedClock:
+    """A clock that shows `tests.clock.NOON` until the test moves it."""
+    return FixedClock()
+
+
+def _temporary(servers: ServerUrls, template: str) -> Iterator[str]:
+    name = f"vpp_test_{next(_numbers)}"
+    _administer(servers, f"create database {name} template {template}")
+    yield _named(servers, name)
+    _administer(servers, f"drop database {name} with (force)")
+
+
+def _named(servers: ServerUrls, name: str) -> str:
+    return urlsplit(servers.database_url)._replace(path=f"/{name}").geturl()
+
+
+def _administer(servers: ServerUrls, statement: str) -> None:
+    with psycopg.connect(servers.database_url, autocommit=True, connect_timeout=5) as connection:
+        connection.execute(statement.encode())
+
+
+def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """With VPP_REQUIRE_ALL=1 a test that cannot run is a failure: nothing may be missing in CI."""
+    if os.environ.get("VPP_REQUIRE_ALL") == "1" and report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"VPP_REQUIRE_ALL=1 allows no skip, but: {reason}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    _refuse_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    _refuse_skip(report)
+    return report
