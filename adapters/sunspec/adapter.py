@@ -23,7 +23,7 @@ _READ = (
     *wire.METERS_INT,
     *wire.METERS_FLOAT,
 )
-_CONTROL = (wire.DER_CONTROL_AC, wire.DER_CONTROL, wire.BATTERY_BASE)
+_CONTROL = (wire.DER_CONTROL_AC, wire.DER_MEASURE, wire.DER_CONTROL, wire.BATTERY_BASE)
 _MAX_LEASE_TIMER_S = 4 * 3600.0
 _MAX_LEASE_NO_TIMER_S = 900.0
 
@@ -94,7 +94,7 @@ class SunSpecAdapter:
         """Set the battery's power until the command expires. Repeating a command changes nothing.
 
         Raises:
-            Rejected: expired or not yet valid, or the device refuses.
+            Rejected: expired, not yet valid, off grid, or the device refuses.
             OutOfRange: outside the battery's power or the register.
             Busy: the device is under local control.
             Unreachable, Unsupported, ProtocolError: nothing was changed.
@@ -106,6 +106,8 @@ class SunSpecAdapter:
             registers = _steerable(site, found)
             if _local(found):
                 raise Busy(f"site {site.id} is switched to local control")
+            if wire.read_der(found.get(wire.DER_MEASURE, ())).disconnected:
+                raise Rejected(f"site {site.id} is off grid")
             timer = _has_timer(registers)
             timer_s = lease_s(command, self._clock.now(), _MAX_LEASE_TIMER_S if timer else _MAX_LEASE_NO_TIMER_S)
             wanted = _settings_for(command.power_kw, timer_s, registers)
