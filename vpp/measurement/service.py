@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -150,19 +151,23 @@ async def _by_baseline(measuring: _Measuring, method: str) -> records.Result:
     findings = [*found.findings, *await _window_findings(measuring, others)]
     rows = []
     for i, piece in enumerate(pieces):
-        baseline_kwh = found.baseline_kwh[i] if found.baseline_kwh else None
-        metered_kwh = found.metered_kwh[i] if found.metered_kwh else None
-        delivered_kwh = baseline_kwh - metered_kwh if baseline_kwh is not None and metered_kwh is not None else None
+        baseline_kwh = _billable(found.baseline_kwh[i] if found.baseline_kwh else None)
+        metered_kwh = _billable(found.metered_kwh[i] if found.metered_kwh else None)
         rows.append(
             records.DeliveryRow(
                 interval=piece.interval,
                 committed_kwh=billable_kwh(_committed_kwh(commitment, piece.interval)),
-                baseline_kwh=None if baseline_kwh is None else billable_kwh(baseline_kwh),
-                metered_kwh=None if metered_kwh is None else billable_kwh(metered_kwh),
-                delivered_kwh=None if delivered_kwh is None else billable_kwh(delivered_kwh),
+                baseline_kwh=baseline_kwh,
+                metered_kwh=metered_kwh,
+                # Of the rounded figures, so that whoever subtracts them on paper finds the same.
+                delivered_kwh=None if baseline_kwh is None or metered_kwh is None else baseline_kwh - metered_kwh,
             )
         )
     return records.Result(method, rows, found.days, found.adjustment, tuple(findings), ())
+
+
+def _billable(energy_kwh: float | None) -> Decimal | None:
+    return None if energy_kwh is None else billable_kwh(energy_kwh)
 
 
 async def _window_findings(measuring: _Measuring, others: Sequence[Interval]) -> list[Finding]:
