@@ -1,0 +1,116 @@
+"""The one thin file over OR-Tools: arrays in, column values and row prices out.  Called by `exact.py`.
+
+MathOpt's model protocol buffer is filled from arrays and handed to its core, because adding terms one
+by one through the Python API costs 50-100 times as much and 9.15 has no array API (or-tools #5179).
+Its error translation is broken in 9.15 ('StatusNotOk' has no 'canonical_code'), so it is caught here.
+"""
+
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+import numpy as np
+from ortools.math_opt import (
+    callback_pb2,
+    model_parameters_pb2,
+    model_pb2,
+    parameters_pb2,
+    result_pb2,
+)
+from ortools.math_opt.core.python import solver as core
+from pybind11_abseil.status import StatusNotOk  # type: ignore[import-untyped]
+
+from vpp.allocation.linear import LinearProgram
+from vpp.domain.fleet import Floats
+
+
+class SolverName(StrEnum):
+    """Linear solvers of the OR-Tools wheel that reach a vertex."""
+
+    GLOP = "glop"
+    HIGHS = "highs"
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """A solver's answer. `values` is empty unless `optimal`; `row_prices` are d(cost)/d(row bound)."""
+
+    optimal: bool
+    status: str
+    solver: SolverName
+    seconds: float
+    values: Floats
+    row_prices: Floats
+    bound: float
+
+
+_TYPES = {
+    SolverName.GLOP: parameters_pb2.SOLVER_TYPE_GLOP,
+    SolverName.HIGHS: parameters_pb2.SOLVER_TYPE_HIGHS,
+}
+_NOTHING = np.empty(0)
+
+
+def run(lp: LinearProgram, solver: SolverName, time_limit_s: float) -> Solution:
+    """Solve once. Any outcome but a proven optimum comes back with `optimal` False, never as an error."""
+    started = time.perf_counter()
+    try:
+        result = core.solve(
+            _model(lp),
+            _TYPES[solver],
+            parameters_pb2.SolverInitializerProto(),
+            _parameters(solver, time_limit_s),
+            model_parameters_pb2.ModelSolveParametersProto(),
+            None,
+            callback_pb2.CallbackRegistrationProto(),
+            None,
+            None,
+        )
+    except (StatusNotOk, RuntimeError, ValueError) as error:
+        return Solution(False, f"error: {error}", solver, time.perf_counter() - started, _NOTHING, _NOTHING, -np.inf)
+    return _solution(lp, result, solver, time.perf_counter() - started)
+
+
+def _model(lp: LinearProgram) -> model_pb2.ModelProto:
+    model = model_pb2.ModelProto()
+    columns, rows = len(lp.cost), len(lp.row_lower)
+    model.variables.ids.extend(range(columns))
+    model.variables.lower_bounds.extend(lp.lower.tolist())
+    model.variables.upper_bounds.extend(lp.upper.tolist())
+    model.variables.integers.extend([False] * columns)
+    costly = np.flatnonzero(lp.cost)
+    model.objective.linear_coefficients.ids.extend(costly.tolist())
+    model.objective.linear_coefficients.values.extend(lp.cost[costly].tolist())
+    model.linear_constraints.ids.extend(range(rows))
+    model.linear_constraints.lower_bounds.extend(lp.row_lower.tolist())
+    model.linear_constraints.upper_bounds.extend(lp.row_upper.tolist())
+    model.linear_constraint_matrix.row_ids.extend(lp.rows.tolist())
+    model.linear_constraint_matrix.column_ids.extend(lp.columns.tolist())
+    model.linear_constraint_matrix.coefficients.extend(lp.values.tolist())
+    return model
+
+
+def _parameters(solver: SolverName, time_limit_s: float) -> parameters_pb2.SolveParametersProto:
+    # one thread, one seed: the same problem gives the same vertex
+    made = parameters_pb2.SolveParametersProto(random_seed=1)
+    made.time_limit.FromTimedelta(timedelta(seconds=time_limit_s))
+    if solver is SolverName.GLOP:  # HiGHS refuses a number of threads and a thread pool of its own
+        made.threads = 1
+    return made
+
+
+def _solution(
+    lp: LinearProgram, result: result_pb2.SolveResultProto, solver: SolverName, seconds: float
+) -> Solution:
+    reason = result_pb2.TerminationReasonProto.Name(result.termination.reason)
+    status = reason.removeprefix("TERMINATION_REASON_").lower()
+    bound = result.termination.objective_bounds.dual_bound
+    if result.termination.reason != result_pb2.TERMINATION_REASON_OPTIMAL or not result.solutions:
+        return Solution(False, status, solver, seconds, _NOTHING, _NOTHING, bound)
+    answer = result.solutions[0]
+    values, prices = np.zeros(len(lp.cost)), np.zeros(len(lp.row_lower))
+    primal, dual = answer.primal_solution.variable_values, answer.dual_solution.dual_values
+    values[list(primal.ids)] = list(primal.values)
+    prices[list(dual.ids)] = list(dual.values)
+    return Solution(True, status, solver, seconds, values, prices, bound)
