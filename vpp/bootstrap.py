@@ -1,0 +1,187 @@
+"""Wires everything by hand. The only module that knows the vendors in `adapters/` and the programmes in `market/`."""
+
+import asyncio
+import secrets
+import signal
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime, timedelta
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from adapters.sunspec import SunSpecAdapter
+from adapters.tesla import TeslaAdapter
+from market.coned_csrp import ConEdCsrp
+from market.elrp import Elrp
+from vpp.clock import SystemClock
+from vpp.commitments import Decision, in_force
+from vpp.config import Settings
+from vpp.dispatch import Tools, covers, delivered_kw
+from vpp.domain.commitment import Commitment
+from vpp.domain.errors import NotReady
+from vpp.gateway import Openadr2Gateway
+from vpp.lifecycle import job_app, run_collector, run_reconciler
+from vpp.portal import create_app
+from vpp.ports import Clock, DeviceAdapter, MarketProgram
+from vpp.simulation.clock import SteppedClock
+from vpp.store.embedded import running_servers
+from vpp.store.engine import Store
+
+RANKS: Mapping[str, int | None] = {
+    "devices": 0,
+    "utility": 1,
+    "collector": 2,
+    "gateway": 3,
+    "lifecycle": 4,
+    "portal": None,
+}
+"""Who goes first when several loops of a simulation are due at the same instant."""
+
+ADAPTERS = ("sunspec", "tesla")
+
+
+def programs() -> dict[str, MarketProgram]:
+    """Every programme this release knows, by name."""
+    return {program.name: program for program in (Elrp(), ConEdCsrp())}
+
+
+def adapters(settings: Settings, clock: Clock) -> dict[str, DeviceAdapter]:
+    """Every vendor this release knows, by name."""
+    return {
+        "sunspec": SunSpecAdapter(clock),
+        "tesla": TeslaAdapter(clock, base_url=settings.adapter_urls.get("tesla")),
+    }
+
+
+@asynccontextmanager
+async def clock_for(settings: Settings, loop_name: str) -> AsyncIterator[Clock]:
+    """The clock one loop lives by: the machine's, or its own part in a simulation."""
+    if settings.clock_address is None:
+        yield SystemClock()
+        return
+    clock = SteppedClock(settings.clock_address, loop_name, RANKS[loop_name])
+    await clock.connect()
+    try:
+        yield clock
+    finally:
+        await clock.close()
+
+
+@asynccontextmanager
+async def open_store(settings: Settings, *, pool_size: int = 5) -> AsyncIterator[Store]:
+    """Servers (started here where none are configured) and the connections to them."""
+    with running_servers(settings) as urls:
+        store = Store(urls.database_url, urls.redis_url, pool_size=pool_size)
+        try:
+            yield store
+        finally:
+            await store.close()
+
+
+async def serve(settings: Settings, *, host: str, port: int) -> None:
+    """Portal and API until told to stop."""
+    async with open_store(settings, pool_size=10) as store, clock_for(settings, "portal") as clock:
+        app: FastAPI = create_app(store, clock, settings, programs())
+        server = uvicorn.Server(
+            uvicorn.Config(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=5)
+        )
+        await server.serve()
+
+
+async def work(settings: Settings) -> None:
+    """Read devices and drive commitments until told to stop."""
+    async with open_store(settings) as store:
+        await until_stopped(_collect(settings, store), _drive(settings, store))
+
+
+async def _collect(settings: Settings, store: Store) -> None:
+    async with clock_for(settings, "collector") as clock, _tools(settings, store, clock) as tools:
+        await run_collector(
+            tools,
+            read_interval=timedelta(seconds=settings.read_interval_s),
+            idle_read_interval=timedelta(seconds=settings.idle_read_interval_s),
+        )
+
+
+async def _drive(settings: Settings, store: Store) -> None:
+    async with clock_for(settings, "lifecycle") as clock, _tools(settings, store, clock) as tools:
+        app = job_app(tools, programs())
+        async with app.open_async(), asyncio.TaskGroup() as group:
+            group.create_task(
+                app.run_worker_async(
+                    concurrency=4,
+                    install_signal_handlers=False,
+                    update_heartbeat_interval=settings.heartbeat_s,
+                    stalled_worker_timeout=3 * settings.heartbeat_s,
+                    delete_jobs="successful",
+                )
+            )
+            group.create_task(run_reconciler(tools, app, stalled_after_s=3 * settings.heartbeat_s))
+
+
+async def gateway(settings: Settings) -> None:
+    """Our VEN at the utility's VTN until told to stop.
+
+    Raises:
+        NotReady: no VTN is configured.
+    """
+    if settings.openadr2_vtn_url is None:
+        raise NotReady("VPP_OPENADR2_VTN_URL names the utility's VTN; it is not set")
+    async with open_store(settings) as store, clock_for(settings, "gateway") as clock:
+        await until_stopped(openadr2_gateway(settings, store, clock).run())
+
+
+def openadr2_gateway(settings: Settings, store: Store, clock: Clock) -> Openadr2Gateway:
+    """The gateway to one utility, told how to decide and what to report."""
+
+    async def decide(connection: AsyncConnection, commitment: Commitment) -> Decision:
+        return await covers(connection, commitment, clock=clock)
+
+    async def delivered(connection: AsyncConnection, at: datetime) -> float | None:
+        found = await in_force(connection, at, tenant_id=settings.tenant)
+        powers = [await delivered_kw(connection, commitment, at) for commitment in found]
+        known = [power for power in powers if power is not None]
+        return sum(known) if known else None
+
+    return Openadr2Gateway(store, clock, settings, programs(), decide=decide, delivered_kw=delivered)
+
+
+@asynccontextmanager
+async def _tools(settings: Settings, store: Store, clock: Clock) -> AsyncIterator[Tools]:
+    vendors = adapters(settings, clock)
+    for vendor in vendors.values():
+        await vendor.open()
+    try:
+        yield Tools(store=store, clock=clock, adapters=vendors, cycle=timedelta(seconds=settings.cycle_s))
+    finally:
+        for vendor in vendors.values():
+            await vendor.close()
+
+
+async def until_stopped(*loops: Coroutine[Any, Any, None]) -> None:
+    """Run loops side by side until one fails or SIGTERM or SIGINT asks to stop."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    tasks = [asyncio.ensure_future(each) for each in loops]
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            if task.done():
+                task.result()
+    finally:
+        for task in (*tasks, stopping):
+            task.cancel()
+        for task in tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+def new_secret() -> str:
+    """A secret fit for a token or a first password."""
+    return secrets.token_urlsafe(16)

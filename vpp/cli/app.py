@@ -1,0 +1,112 @@
+"""The command line's frame: options all commands share, output as text or JSON, errors as one line."""
+
+import asyncio
+import json
+import sys
+import traceback
+from collections.abc import Callable, Coroutine, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+
+from vpp.config import Settings
+from vpp.domain.errors import VppError
+from vpp.observability import configure_logs
+
+app = typer.Typer(
+    name="vpp",
+    help="Turn thousands of behind-the-meter batteries into one dependable power plant.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console(highlight=False)
+told = Console(stderr=True, highlight=False)
+
+JsonTo = Annotated[
+    Path | None,
+    typer.Option("--json", metavar="PATH", help="Write the result as JSON to a file, or to - for standard output."),
+]
+Result = TypeVar("Result")
+_debug = False
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the trace of an error.")] = False,
+    log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
+) -> None:
+    global _debug
+    _debug = debug
+    configure_logs(level=log_level)
+
+
+def settings() -> Settings:
+    """The settings of this process.
+
+    Raises:
+        VppError: an environment variable has a value that cannot be; the message names it.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "VPP_" + "_".join(str(part) for part in first["loc"]).upper()
+        raise VppError(f"{name}: {first['input']!r} is not allowed; {first['msg']}") from None
+
+
+def within(task: Coroutine[Any, Any, Result]) -> Result:
+    """Run one task to its end."""
+    return asyncio.run(task)
+
+
+def emit(result: Any, json_to: Path | None, show: Callable[[], None]) -> None:
+    """Give a result to a machine or show it to a person."""
+    if json_to is None:
+        show()
+        return
+    text = json.dumps(result, indent=2, default=_plain) + "\n"
+    if str(json_to) == "-":
+        sys.stdout.write(text)
+    else:
+        json_to.write_text(text, encoding="utf-8")
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, Decimal):
+        return str(value)
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    return str(value)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command line and return its exit code."""
+    try:
+        code = app(args=list(arguments), standalone_mode=False)
+    except typer.Exit as leave:
+        return leave.exit_code
+    except typer.Abort:
+        told.print("stopped")
+        return 130
+    except KeyboardInterrupt:
+        told.print("stopped")
+        return 130
+    except VppError as error:
+        return _fail(str(error))
+    except Exception as error:  # noqa: BLE001 - the last line of defence: said in one line, never swallowed
+        if type(error).__module__.startswith(("click", "typer")) and hasattr(error, "format_message"):
+            return _fail(error.format_message(), code=2)
+        return _fail(f"{type(error).__name__}: {error}")
+    return code if isinstance(code, int) else 0
+
+
+def _fail(message: str, *, code: int = 1) -> int:
+    if _debug:
+        traceback.print_exc()
+    told.print(f"error: {message}", style="red", markup=False, soft_wrap=True)
+    return code

@@ -1,0 +1,78 @@
+"""Commands that run the service: up, down, serve, work, gateway, migrate."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from vpp import bootstrap
+from vpp.cli.app import JsonTo, app, console, emit, settings, told, within
+from vpp.config import Settings
+from vpp.processes import Processes
+from vpp.store.embedded import running_servers, stop_servers
+from vpp.store.migrate import migrate as migrate_database
+
+Host = Annotated[str, typer.Option(help="Address to listen on.")]
+Port = Annotated[int, typer.Option(min=1, max=65535, help="Port of the portal and the API.")]
+
+
+@app.command()
+def up(host: Host = "127.0.0.1", port: Port = 8000) -> None:
+    """Run everything on this machine: servers, portal, worker and (where configured) the gateway."""
+    within(_up(settings(), host, port))
+
+
+async def _up(configured: Settings, host: str, port: int) -> None:
+    with running_servers(configured) as urls:
+        await asyncio.to_thread(migrate_database, urls.database_url)
+        environment = {"VPP_DATABASE_URL": urls.database_url, "VPP_REDIS_URL": urls.redis_url}
+        children = Processes(configured.var_dir / "log", environment)
+        await children.start("serve", ["serve", "--host", host, "--port", str(port)])
+        await children.start("work", ["work"])
+        if configured.openadr2_vtn_url is not None:
+            await children.start("gateway", ["gateway"])
+        console.print(f"portal: http://{host}:{port}/   logs: {configured.var_dir / 'log'}   stop: Ctrl-C or vpp down")
+        try:
+            await bootstrap.until_stopped(_keep(children))
+        finally:
+            told.print("stopping")
+            await children.stop()
+
+
+async def _keep(children: Processes) -> None:
+    while True:
+        children.check()
+        await asyncio.sleep(1.0)
+
+
+@app.command()
+def down() -> None:
+    """Stop what runs under the var directory, also after its owner was killed."""
+    stopped = stop_servers(settings().var_dir)
+    console.print(f"stopped: {', '.join(stopped) if stopped else 'nothing was running'}")
+
+
+@app.command()
+def serve(host: Host = "127.0.0.1", port: Port = 8000) -> None:
+    """Portal and API."""
+    within(bootstrap.serve(settings(), host=host, port=port))
+
+
+@app.command()
+def work() -> None:
+    """Read devices and drive commitments through their life. Run as many as you like."""
+    within(bootstrap.work(settings()))
+
+
+@app.command()
+def gateway() -> None:
+    """Our OpenADR 2.0b VEN at the utility's VTN."""
+    within(bootstrap.gateway(settings()))
+
+
+@app.command()
+def migrate(json_to: JsonTo = None) -> None:
+    """Bring the database to this release's schema."""
+    with running_servers(settings()) as urls:
+        migrate_database(urls.database_url)
+        emit({"migrated": True}, json_to, lambda: console.print("the database is at this release's schema"))
