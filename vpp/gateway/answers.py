@@ -1,0 +1,105 @@
+"""Room gateway: answers owed to a VTN, kept until it took them. Called by `events` and `ven`.
+
+One row for each version of an event. A version told again is owed again: the VTN would not tell it
+if it had our answer.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import exists, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from vpp.domain.commitment import Commitment
+from vpp.domain.ven import EventAnswer, EventNotice
+from vpp.store.tables.commitments import commitment, commitment_target
+from vpp.store.tables.gateway import openadr2_opt as table
+
+STALE_AFTER = timedelta(days=1)
+"""An answer to an event that ended longer ago than this is of no use to anyone."""
+BATCH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class OwedAnswer:
+    """An answer with the row it came from."""
+
+    commitment_id: UUID
+    answer: EventAnswer
+
+
+async def owe(connection: AsyncConnection, taken: Commitment, notice: EventNotice, *, cancelled: bool) -> bool:
+    """Write down the answer to a version, in the transaction that took it.
+
+    A version already answered keeps its answer. False where the version is older than what we hold
+    and was never answered, so that there is nothing true to say about it.
+    """
+    number = notice.modification_number
+    again = await connection.execute(
+        update(table)
+        .where(table.c.commitment_id == taken.id, table.c.modification_number == number)
+        .values(request_id=notice.request_id, sent_at=None)
+    )
+    if again.rowcount:
+        return True
+    if number < taken.modification_number and not cancelled:
+        return False
+    await connection.execute(
+        insert(table).values(
+            commitment_id=taken.id,
+            modification_number=number,
+            request_id=notice.request_id,
+            opt_in=cancelled or bool(taken.opt_in),
+        )
+    )
+    return True
+
+
+async def unsent(connection: AsyncConnection, source: str, *, at: datetime) -> list[OwedAnswer]:
+    """Return at most `BATCH` answers owed; only the latest version of each event, for the VTN knows no other."""
+    latest = (
+        select(table)
+        .join(commitment, commitment.c.id == table.c.commitment_id)
+        .where(commitment.c.source == source)
+        .distinct(table.c.commitment_id)
+        .order_by(table.c.commitment_id, table.c.modification_number.desc())
+        .subquery()
+    )
+    lives = exists().where(
+        commitment_target.c.commitment_id == latest.c.commitment_id, commitment_target.c.end_at > at - STALE_AFTER
+    )
+    rows = await connection.execute(
+        select(latest, commitment.c.external_id, commitment.c.opt_reason)
+        .join(commitment, commitment.c.id == latest.c.commitment_id)
+        .where(latest.c.sent_at.is_(None), lives)
+        .order_by(commitment.c.received_at, commitment.c.id)
+        .limit(BATCH)
+    )
+    return [
+        OwedAnswer(
+            row.commitment_id,
+            EventAnswer(
+                external_id=row.external_id,
+                modification_number=row.modification_number,
+                request_id=row.request_id,
+                opt_in=row.opt_in,
+                reason="OK" if row.opt_in else row.opt_reason or "not accepted",
+            ),
+        )
+        for row in rows
+    ]
+
+
+async def mark_sent(connection: AsyncConnection, owed: OwedAnswer, *, at: datetime) -> None:
+    """Note that the VTN took an answer, unless it has asked again meanwhile."""
+    await connection.execute(
+        update(table)
+        .where(
+            table.c.commitment_id == owed.commitment_id,
+            table.c.modification_number == owed.answer.modification_number,
+            table.c.request_id == owed.answer.request_id,
+        )
+        .values(sent_at=at)
+    )

@@ -1,0 +1,156 @@
+"""Room gateway: events to commitments, each in one transaction with the answer we owe. Called by `ven`."""
+
+import random
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from vpp.commitments import Decide, load, note, receive
+from vpp.domain.commitment import Commitment, CommitmentState
+from vpp.domain.errors import NotFound
+from vpp.domain.signal import EventSignal, SignalKind
+from vpp.domain.ven import EventAnswer, EventNotice
+from vpp.enrolment import program_terms
+from vpp.gateway import answers
+from vpp.ports import Clock, MarketProgram
+from vpp.store.engine import Store
+from vpp.store.tables.commitments import commitment
+
+OUT_OF_SEQUENCE = 450
+END_SLACK = timedelta(seconds=60)
+"""A VTN whose clock runs ahead of ours may drop an event this early without meaning to withdraw it."""
+
+_OPEN = (CommitmentState.RECEIVED, CommitmentState.ACCEPTED, CommitmentState.ACTIVE)
+_BEFORE_EVENT = (CommitmentState.RECEIVED, CommitmentState.ACCEPTED, CommitmentState.DECLINED)
+
+
+@dataclass(frozen=True, slots=True)
+class EventDesk:
+    """Takes events of one source into commitments.
+
+    `seed` fixes the random start of each event: the same event always draws the same offset, so that
+    a transaction repeated after a crash cannot draw another.
+    """
+
+    store: Store
+    clock: Clock
+    source: str
+    tenant_id: str
+    programs: Mapping[str, MarketProgram]
+    decide: Decide
+    seed: int
+
+    async def take(self, notice: EventNotice) -> tuple[Commitment | None, EventAnswer | None]:
+        """Take one version of one event.
+
+        Returns the commitment, if there is one, and an answer to send at once where none is kept in
+        SQL: such a one depends on the notice alone, and the VTN tells an unanswered event again.
+        """
+        if notice.completed:
+            return None, None
+        if notice.refusal is not None:
+            await self._void_earlier(notice)
+            return None, _at_once(notice, False, notice.refusal.code, notice.refusal.reason)
+        async with self.store.begin() as connection:
+            known = await self._known(connection, notice.external_id)
+            signal = notice.signal
+            if signal is None or (signal.cancelled and not signal.intervals and known is None):
+                return None, _at_once(notice, True, 200, "OK")
+            signal = replace(signal, program=known.program) if known else signal
+            taken = await self._receive(connection, signal)
+            owed = notice.answer_wanted and await answers.owe(connection, taken, notice, cancelled=signal.cancelled)
+        if notice.answer_wanted and not owed:
+            older = f"modification {taken.modification_number} came before this one"
+            return taken, _at_once(notice, bool(taken.opt_in), OUT_OF_SEQUENCE, older)
+        return taken, None
+
+    async def missing(self, listed: Collection[str]) -> list[Commitment]:
+        """Return open commitments of this source that a VTN's full list of events leaves out."""
+        now = self.clock.now()
+        async with self.store.begin() as connection:
+            rows = await connection.execute(
+                select(commitment.c.id, commitment.c.external_id).where(
+                    commitment.c.source == self.source,
+                    commitment.c.state.in_([state.value for state in _OPEN]),
+                    commitment.c.cancel_requested.is_(False),
+                )
+            )
+            absent = [await load(connection, row.id) for row in rows.all() if row.external_id not in listed]
+        return [c for c in absent if c.window.end_at - timedelta(seconds=c.start_offset_s) > now + END_SLACK]
+
+    async def withdraw(self, gone: Commitment) -> Commitment:
+        """Cancel a commitment the VTN no longer lists (profile 2.0b: implied cancellation); no answer is owed."""
+        async with self.store.begin() as connection:
+            return await self._receive(connection, _cancellation(gone, gone.modification_number))
+
+    async def _void_earlier(self, notice: EventNotice) -> None:
+        """A version we cannot take replaces one we may have taken: before the event that ends our part.
+
+        During the event the targets last accepted stay in force, as for a change the fleet cannot cover.
+        """
+        async with self.store.begin() as connection:
+            known = await self._known(connection, notice.external_id)
+            if known is None or notice.modification_number <= known.modification_number or notice.refusal is None:
+                return
+            what = f"modification {notice.modification_number} cannot be taken: {notice.refusal.reason}"
+            await note(connection, known, at=self.clock.now(), what=what)
+            if known.state in _BEFORE_EVENT:
+                await self._receive(connection, _cancellation(known, notice.modification_number))
+
+    async def _receive(self, connection: AsyncConnection, signal: EventSignal) -> Commitment:
+        program = self.programs.get(signal.program)
+        if program is None:
+            raise NotFound(f"programme {signal.program!r} is not among {', '.join(sorted(self.programs))}")
+        return await receive(
+            connection,
+            signal,
+            tenant_id=self.tenant_id,
+            program=program,
+            terms=await program_terms(connection, tenant_id=self.tenant_id, program=signal.program),
+            draw_offset_s=self._draw_offset_s,
+            decide=self.decide,
+            clock=self.clock,
+        )
+
+    def _draw_offset_s(self, signal: EventSignal) -> float:
+        rng = random.Random(f"{self.seed}\n{signal.source}\n{signal.external_id}")
+        return round(rng.uniform(0.0, signal.start_tolerance_s), 3)
+
+    async def _known(self, connection: AsyncConnection, external_id: str) -> Commitment | None:
+        found: UUID | None = (
+            await connection.execute(
+                select(commitment.c.id).where(
+                    commitment.c.source == self.source, commitment.c.external_id == external_id
+                )
+            )
+        ).scalar()
+        return await load(connection, found) if found else None
+
+
+def _cancellation(known: Commitment, number: int) -> EventSignal:
+    return EventSignal(
+        source=known.source,
+        external_id=known.external_id,
+        modification_number=number,
+        program=known.program,
+        kind=SignalKind.POWER_KW,
+        intervals=(),
+        cancelled=True,
+    )
+
+
+def _at_once(notice: EventNotice, opt_in: bool, code: int, reason: str) -> EventAnswer | None:
+    if not notice.answer_wanted:
+        return None
+    return EventAnswer(
+        external_id=notice.external_id,
+        modification_number=notice.modification_number,
+        request_id=notice.request_id,
+        opt_in=opt_in,
+        code=code,
+        reason=reason,
+    )
