@@ -36,14 +36,19 @@ def migrate(database_url: str, revision: str = "head") -> None:
     Raises:
         NotReady: the server does not answer, or another process has been migrating for too long.
     """
-    engine = _engine(database_url)
-    try:
-        with _one_at_a_time(engine), engine.connect() as connection:
-            config = alembic_config()
-            config.attributes["connection"] = connection
-            command.upgrade(config, revision)
-    finally:
-        engine.dispose()
+    with _configured(database_url) as config:
+        command.upgrade(config, revision)
+
+
+def downgrade(database_url: str, revision: str) -> None:
+    """Go back to `revision`, for an operator who has to take back a release.
+
+    Raises:
+        Conflict: that would lose the ledger.
+        NotReady: as in `migrate`.
+    """
+    with _configured(database_url) as config:
+        command.downgrade(config, revision)
 
 
 def alembic_config() -> Config:
@@ -51,6 +56,19 @@ def alembic_config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     return config
+
+
+@contextmanager
+def _configured(database_url: str) -> Iterator[Config]:
+    """Alembic on a connection of its own, while nobody else migrates this database."""
+    engine = _engine(database_url)
+    try:
+        with _one_at_a_time(engine), engine.connect() as connection:
+            config = alembic_config()
+            config.attributes["connection"] = connection
+            yield config
+    finally:
+        engine.dispose()
 
 
 def _engine(database_url: str) -> Engine:

@@ -6,7 +6,6 @@ The wheel's own handle counting is not used: a server it had restarted outlived 
 import os
 import shutil
 import signal
-import subprocess
 from pathlib import Path
 from urllib.parse import quote
 
@@ -15,7 +14,7 @@ import psycopg
 from vpp.domain.errors import NotReady
 from vpp.store.embedded import process
 from vpp.store.embedded.account import let_through, postgres_user
-from vpp.store.embedded.server import EmbeddedServer, private_dir, socket_dir, wheel_folder
+from vpp.store.embedded.server import ORPHANS_TIMEOUT_S, EmbeddedServer, private_dir, socket_dir, wheel_folder
 
 ROLE = "vpp"
 DATABASE = "vpp"
@@ -71,6 +70,7 @@ class Postgres(EmbeddedServer):
             self._make_cluster()
 
     def start(self) -> None:
+        self._clear_stale_pid_files()
         settings = _SETTINGS | {"unix_socket_directories": str(self._socket_dir)}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         process.launch(
@@ -101,22 +101,26 @@ class Postgres(EmbeddedServer):
             return str(error).strip()
         return None
 
+    def _clear_stale_pid_files(self) -> None:
+        """Remove what a killed server left, or PostgreSQL would not start.
+
+        It takes a zombie nobody reaps, or a stranger with the same number after a reboot, for itself.
+        We know better: its lock is free, so no process of this cluster lives.
+        """
+        if self.find_pid() is None:
+            (self._data / "postmaster.pid").unlink(missing_ok=True)
+            (self._socket_dir / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
+
     def _make_cluster(self) -> None:
         """Run initdb in a folder beside, and move it in place whole: half a cluster would never start."""
         partial = self.home / "data.partial"
-        if partial.exists():
-            shutil.rmtree(partial)
         arguments = [str(self._binary("initdb")), "-D", str(partial), "-U", ROLE, "--auth=trust", "--encoding=UTF8"]
         arguments += ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-        done = subprocess.run(  # noqa: S603  (our own wheel's binary, no shell)
-            arguments,
-            cwd=self.home,
-            env=_ENV,
-            capture_output=True,
-            text=True,
-            timeout=_INITDB_TIMEOUT_S,
-            check=False,
-            **process.as_user(self._user),
+        process.wait_until(lambda: not self.is_alive(), ORPHANS_TIMEOUT_S)
+        if partial.exists():
+            shutil.rmtree(partial)
+        done = process.run_to_end(
+            arguments, lock=self._alive, cwd=self.home, env=_ENV, user=self._user, timeout_s=_INITDB_TIMEOUT_S
         )
         if done.returncode != 0:
             raise NotReady(f"initdb failed: {done.stderr.strip() or done.stdout.strip()}")

@@ -76,8 +76,8 @@ def is_held(path: Path) -> bool:
 
 
 @contextmanager
-def exclusive(path: Path, timeout_s: float) -> Iterator[None]:
-    """Hold the lock at `path` for the block.
+def exclusive(path: Path, timeout_s: float) -> Iterator[int]:
+    """Hold the lock at `path` for the block; gives its descriptor, which a child may inherit.
 
     Raises:
         NotReady: somebody else has held it for longer than `timeout_s`.
@@ -86,7 +86,7 @@ def exclusive(path: Path, timeout_s: float) -> Iterator[None]:
     try:
         if not wait_until(lambda: try_lock(descriptor, fcntl.LOCK_EX), timeout_s):
             raise NotReady(f"another process has been starting or stopping servers for {timeout_s:.0f} s ({path})")
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
 
@@ -119,6 +119,25 @@ def launch(
     finally:
         os.close(descriptor)
     _children.append(process)
+
+
+def run_to_end(
+    arguments: Sequence[str], *, lock: Path, cwd: Path, env: Mapping[str, str], user: OsUser | None, timeout_s: float
+) -> subprocess.CompletedProcess[str]:
+    """Run a tool that works on a server's data, once whoever did so before (and was killed) is done."""
+    with exclusive(lock, timeout_s) as descriptor:
+        return subprocess.run(  # noqa: S603  (our own wheel's binary, no shell)
+            arguments,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+            cwd=cwd,
+            env=env,
+            pass_fds=(descriptor,),
+            **as_user(user),
+        )
 
 
 def as_user(user: OsUser | None) -> AsUser:

@@ -81,6 +81,8 @@ class EmbeddedServer(ABC):
         """
         if not self.is_alive():
             return False
+        # One that was launched a moment ago has not written its pid yet.
+        process.wait_until(lambda: self.find_pid() is not None or not self.is_alive(), ORPHANS_TIMEOUT_S)
         for number, timeout_s in self.stop_signals:
             pid = self.find_pid()
             if pid is not None:
@@ -98,9 +100,13 @@ class EmbeddedServer(ABC):
             return reason is None or not self.is_alive()
 
         process.wait_until(settled, self.ready_timeout_s)
-        if reason is not None:
-            state = f"does not answer after {self.ready_timeout_s:.0f} s" if self.is_alive() else "ended at its start"
-            raise NotReady(f"{self.name} {state} ({reason}); the end of {self.log}:\n{process.tail(self.log)}")
+        if reason is None:
+            return
+        if self.is_alive():
+            what = f"does not answer within {self.ready_timeout_s:.0f} s ({reason})"
+        else:
+            what = "ended at its start"
+        raise NotReady(f"{self.name} {what}; the end of {self.log}:\n{process.tail(self.log)}")
 
 
 def socket_dir(wanted: Path, user: OsUser | None) -> Path:

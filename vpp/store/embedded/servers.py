@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 from vpp.config import Settings
+from vpp.domain.errors import NotReady
 from vpp.store.embedded import process
 from vpp.store.embedded.postgres import Postgres
 from vpp.store.embedded.record import Record, Running, read_record, this_process, write_record
@@ -52,8 +53,7 @@ def running_servers(settings: Settings) -> Iterator[ServerUrls]:
         descriptor = process.open_lock(var.users_lock)
         try:
             with var.turn():
-                process.wait_until(lambda: process.try_lock(descriptor, fcntl.LOCK_SH), START_STOP_TIMEOUT_S)
-                write_record(var.record, read_record(var.record).with_user(this_process()))
+                _join(var, descriptor)
             try:
                 yield ensure_servers(settings)
             finally:
@@ -123,6 +123,13 @@ class _Var:
         for server in self.servers:
             server.stop()
         write_record(self.record, Record(read_record(self.record).users))
+
+
+def _join(var: _Var, descriptor: int) -> None:
+    # Whoever left last may hold the lock for a moment after its turn.
+    if not process.wait_until(lambda: process.try_lock(descriptor, fcntl.LOCK_SH), START_STOP_TIMEOUT_S):
+        raise NotReady(f"another process keeps {var.users_lock} to itself")
+    write_record(var.record, read_record(var.record).with_user(this_process()))
 
 
 def _leave(var: _Var, descriptor: int) -> None:
