@@ -28,10 +28,13 @@ reading = Table(
     Column("charged_kwh_register", Double),
     Column("islanded", Boolean, nullable=False),
     Column("controllable", Boolean, nullable=False),
+    Column("repeated_at", UtcInstant),
     PrimaryKeyConstraint("device_id", "measured_at"),
     postgresql_partition_by="RANGE (measured_at)",
 )
-"""No foreign key to `device`: ingest refuses unknown devices from a cached set, once a batch."""
+"""No foreign key to `device`: ingest refuses unknown devices from a cached set, once a batch.
+`repeated_at`: when the same `measured_at` last came again, later than a resend would; a device whose
+clock stands still is told apart from one that is silent by this."""
 
 metered_interval = Table(
     "metered_interval",
