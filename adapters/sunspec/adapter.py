@@ -168,6 +168,9 @@ class SunSpecAdapter:
         wrong = differing(wanted, seen)
         if wrong is None and command is not None:
             wrong = _timer_stands_still(registers, wanted)
+        if wrong is not None and doubt is not None:
+            # The write that went unanswered may still land: whoever asks next reads first.
+            return unknown(command, self._clock.now(), doubt)
         if wrong is not None:
             return failed(command, self._clock.now(), wrong, seen)
         return done(command, self._clock.now(), seen)

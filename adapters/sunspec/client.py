@@ -130,7 +130,10 @@ class SunSpecUnit:
         address = await self._after_marker()
         blocks: dict[int, Block] = {}
         for _ in range(_MAX_MODELS):
-            model, length = await self._session.read(self._unit, address, 2)
+            try:
+                model, length = await self._session.read(self._unit, address, 2)
+            except Unsupported as error:
+                raise ProtocolError(f"{self._session}/{self._unit}: the chain of models breaks off") from error
             if model == wire.END_MODEL:
                 return blocks
             blocks.setdefault(model, Block(address, min(wire.SPANS.get(model, 2), 2 + length)))

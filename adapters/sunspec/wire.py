@@ -121,8 +121,8 @@ SPANS: Mapping[int, int] = {
     DER_STORAGE: 9,
     DER_CONTROL: 3,
     BATTERY_BASE: 57,
-    **{model: 23 for model in METERS_INT},
-    **{model: 30 for model in METERS_FLOAT},
+    **dict.fromkeys(METERS_INT, 23),
+    **dict.fromkeys(METERS_FLOAT, 30),
 }
 """How many registers of a model we need, from its first."""
 

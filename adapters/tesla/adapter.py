@@ -168,6 +168,8 @@ class TeslaAdapter:
             except DeviceError as error:
                 if attempt == 0:
                     raise
+                if isinstance(error, RateLimited):
+                    break  # no second try is left today: what matters is that the first did not take
                 return failed(command, self._clock.now(), error)
             if stopped is not None and not isinstance(stopped, TimedOut):
                 return failed(command, self._clock.now(), stopped)
