@@ -90,7 +90,7 @@ def site_cost(problem: Problem, battery_kw: Floats, energy_kwh: Floats) -> Float
 
 def fleet_cost(problem: Problem, battery_kw: Floats, capacity_kw: Floats) -> tuple[Floats, float]:
     """Return the shortfall [kW] (T,) and what shortfall and excess cost less what capacity earns."""
-    delivered = battery_kw.sum(axis=0)
+    delivered = battery_kw.sum(axis=0) + problem.fixed_kw
     owed = np.where(problem.committed, problem.commitment_kw, 0.0)
     offered = problem.capacity_window >= 0
     if offered.any():
@@ -106,6 +106,4 @@ def fleet_cost(problem: Problem, battery_kw: Floats, capacity_kw: Floats) -> tup
 
 def _drawn_kw(problem: Problem, battery_kw: Floats) -> Floats:
     """Power taken out of storage for a power at the terminals, (N,)."""
-    return np.where(
-        battery_kw > 0, battery_kw / problem.discharge_efficiency, battery_kw * problem.charge_efficiency
-    )
+    return np.where(battery_kw > 0, battery_kw / problem.discharge_efficiency, battery_kw * problem.charge_efficiency)

@@ -50,6 +50,7 @@ SPECS: dict[str, Spec] = {
     "terminal_value_per_kwh": Spec("N", 0.0, 1e4, "a value from 0 to 10000 per kWh", 0.0),
     "commitment_kw": Spec("T", 0.0, 1e9, "a power from 0 to 1e9 kW", 0.0),
     "committed": Spec("T", default=False, kind="b"),
+    "fixed_kw": Spec("T", -1e9, 1e9, "a power within 1e9 kW", 0.0),
     "shortfall_price_per_kwh": Spec("T", 0.0, 1e5, "a price from 0 to 100000 per kWh", 10.0),
     "excess_price_per_kwh": Spec("T", 0.0, 1e5, "a price from 0 to 100000 per kWh", 0.0),
     "capacity_window": Spec("T", -1, 1e6, "a window's index, or -1", -1, kind="i"),

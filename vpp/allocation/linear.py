@@ -134,7 +134,7 @@ def _add_energy(
     # number of the segment each (site, step) belongs to, counted through the fleet
     number: Ints = (np.cumsum(ends.ravel()) - ends.ravel()).reshape(ends.shape).astype(np.int64)
     end_site, end_step = np.nonzero(ends)
-    first = np.concatenate(([True], end_site[1:] != end_site[:-1]))
+    first = np.diff(end_site, prepend=-1) != 0
     last = end_step == problem.steps - 1
     cost = np.where(last, -problem.terminal_value_per_kwh[end_site], 0.0)
     energy = lp.add_columns(cost, floor_kwh(problem)[end_site], ceiling_kwh(problem)[end_site])
@@ -176,7 +176,7 @@ def _add_coupling(lp: _Builder, problem: Problem, power: _Power) -> tuple[int, I
     hours = problem.step_h[coupled]
     capacity = lp.add_columns(-problem.capacity_price_per_kw, 0.0, problem.capacity_limit_kw)
     short = lp.add_columns(hours * problem.shortfall_price_per_kwh[coupled], 0.0, np.inf)
-    owed = np.where(problem.committed, problem.commitment_kw, 0.0)[coupled]
+    owed = np.where(problem.committed, problem.commitment_kw, 0.0)[coupled] - problem.fixed_kw[coupled]
     priced = problem.excess_price_per_kwh[coupled] > 0
     rows = lp.add_rows(owed, np.where(priced, owed, np.inf))
     over = lp.add_columns((hours * problem.excess_price_per_kwh[coupled])[priced], 0.0, np.inf)

@@ -67,9 +67,7 @@ def _energy(tariff: Tariff, clock: Sequence[datetime]) -> Floats:
     )
 
 
-def _demand(
-    sites: Sequence[Site], clocks: dict[str, list[datetime]], steps: int
-) -> tuple[Bools, Floats, Floats]:
+def _demand(sites: Sequence[Site], clocks: dict[str, list[datetime]], steps: int) -> tuple[Bools, Floats, Floats]:
     """One window for each distinct clock of a demand charge; two alike on one site get one each."""
     index: dict[tuple[object, ...], int] = {}
     masks: list[list[bool]] = []

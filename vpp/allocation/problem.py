@@ -42,6 +42,8 @@ class Problem:
         terminal_value_per_kwh: worth of energy stored at the end, (N,); default 0.
         commitment_kw: power owed [kW], (T,); default 0.
         committed: steps in which `commitment_kw` is owed, (T,); default all if it is given, else none.
+        fixed_kw: power that others deliver whatever we do (mode-only devices), counted as delivered
+            [kW], (T,); default 0.
         shortfall_price_per_kwh: price of not delivering, (T,); default 10.
         excess_price_per_kwh: price of delivering more than owed, (T,); default 0.
         capacity_window: window of each step, -1 outside, (T,) int; default -1. A step is either
@@ -73,6 +75,7 @@ class Problem:
     terminal_value_per_kwh: Floats
     commitment_kw: Floats
     committed: Bools
+    fixed_kw: Floats
     shortfall_price_per_kwh: Floats
     excess_price_per_kwh: Floats
     capacity_window: Ints

@@ -9,7 +9,7 @@ import numpy as np
 
 from vpp.allocation.limits import discharge_pieces, floor_kwh, max_discharge_kw
 from vpp.allocation.problem import Problem
-from vpp.domain.fleet import Floats
+from vpp.domain.fleet import Bools, Floats
 
 BISECTIONS = 60
 
@@ -73,16 +73,25 @@ def split_all(problem: Problem) -> Floats:
     energy = np.clip(energy, 0.0, None)
     later = np.cumsum((shave * problem.step_h)[:, ::-1], axis=1)[:, ::-1]
     power = np.zeros_like(limit)
+    asked, coupled = asked_kw(problem)
     for t in range(problem.steps):
         hours = problem.step_h[t]
         power[:, t] = np.minimum(shave[:, t], energy / hours)
-        if problem.committed[t]:
-            owed = max(0.0, float(problem.commitment_kw[t] - power[:, t].sum()))
+        if coupled[t]:
+            owed = max(0.0, float(asked[t] - problem.fixed_kw[t] - power[:, t].sum()))
             kept = later[:, t + 1] if t + 1 < problem.steps else 0.0
             spare = np.clip(energy - power[:, t] * hours - kept, 0.0, None)
             power[:, t] += split_by_time_to_go(owed, limit[:, t] - power[:, t], spare, hours)
         energy = np.clip(energy - power[:, t] * hours, 0.0, None)
     return power
+
+
+def asked_kw(problem: Problem) -> tuple[Floats, Bools]:
+    """Power owed or offered in each step [kW], (T,), and where there is any; unlimited offers ask for all."""
+    offered = problem.capacity_window >= 0
+    asked = np.where(problem.committed, problem.commitment_kw, 0.0)
+    asked[offered] = problem.capacity_limit_kw[problem.capacity_window[offered]]
+    return asked, np.asarray(problem.committed | offered)
 
 
 def shaving_kw(problem: Problem) -> Floats:

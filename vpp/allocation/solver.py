@@ -100,9 +100,7 @@ def _parameters(solver: SolverName, time_limit_s: float) -> parameters_pb2.Solve
     return made
 
 
-def _solution(
-    lp: LinearProgram, result: result_pb2.SolveResultProto, solver: SolverName, seconds: float
-) -> Solution:
+def _solution(lp: LinearProgram, result: result_pb2.SolveResultProto, solver: SolverName, seconds: float) -> Solution:
     reason = result_pb2.TerminationReasonProto.Name(result.termination.reason)
     status = reason.removeprefix("TERMINATION_REASON_").lower()
     bound = result.termination.objective_bounds.dual_bound

@@ -1,0 +1,123 @@
+"""From sites as enrolled and telemetry as read to a `Problem`.  Called by the service only."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vpp.allocation.pricing import prices
+from vpp.allocation.problem import Problem
+from vpp.domain.errors import InvalidRequest
+from vpp.domain.fleet import Bools, FleetState, Floats
+from vpp.domain.site import Site
+from vpp.domain.time import Interval
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What the service assumes where no contract or tariff says it.
+
+    Attributes:
+        drift_soc: kept above the owner's reserve, because a battery's own estimate of its charge drifts.
+        peak_guard: share by which a site's peak is aimed lower, because load forecasts err.
+        wear_price_per_kwh: of discharged energy.
+        shortfall_price_per_kwh: of not delivering: above any energy price, below what raising a site's
+            demand peak costs, so that the award never costs an owner a peak.
+        excess_price_per_kwh: of delivering more than owed: above what a tariff can gain by it, so that
+            the award is not exceeded except to hold a site's own peak.
+        delivery_margin: share aimed at above the target, against devices that give a little less.
+        capability_margin: share of the target that must be spare before it is promised, for dropouts.
+        time_limit_s: wall time for one solve [s].
+    """
+
+    drift_soc: float = 0.01
+    peak_guard: float = 0.02
+    wear_price_per_kwh: float = 0.04
+    shortfall_price_per_kwh: float = 10.0
+    excess_price_per_kwh: float = 1.0
+    delivery_margin: float = 0.01
+    capability_margin: float = 0.03
+    time_limit_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Sites that may be used, in order of id, with their charge and net load: what a solve looks at."""
+
+    sites: tuple[Site, ...]
+    rows: tuple[int, ...]
+    """Where each of `sites` is in the caller's order."""
+    soc: Floats
+    battery_kw: Floats
+    net_load_kw: Floats
+
+
+def usable(sites: Sequence[Site], state: FleetState) -> Bools:
+    """Which sites have a good reading and are tied to the grid, in the order of `sites`, (N,).
+
+    Raises:
+        InvalidRequest: the state does not know a site.
+    """
+    at = {site_id: i for i, site_id in enumerate(state.site_ids)}
+    unknown = next((site.id for site in sites if site.id not in at), None)
+    if unknown is not None:
+        raise InvalidRequest("state", unknown, "a state with a row for every site")
+    return np.array([state.available[at[site.id]] for site in sites], dtype=bool).reshape(len(sites))
+
+
+def view(sites: Sequence[Site], state: FleetState, net_load_kw: Floats, chosen: Bools) -> View:
+    """Return the chosen sites sorted by id, so that an answer depends on the set and not on its order.
+
+    Raises:
+        InvalidRequest: `net_load_kw` has not one row for each site.
+    """
+    net = np.asarray(net_load_kw, dtype=np.float64)
+    if net.ndim != 2 or net.shape[0] != len(sites):
+        raise InvalidRequest("net_load_kw", net.shape, f"shape ({len(sites)}, steps)")
+    rows = sorted(np.flatnonzero(chosen).tolist(), key=lambda i: sites[i].id)
+    at = {site_id: i for i, site_id in enumerate(state.site_ids)}
+    there = [at[sites[i].id] for i in rows]
+    picked = tuple(sites[i] for i in rows)
+    return View(picked, tuple(rows), state.soc[there], state.battery_kw[there], net[rows])
+
+
+def build_problem(
+    seen: View, steps: Sequence[Interval], event: Bools, policy: Policy, **owed: Floats | Bools
+) -> Problem:
+    """Return the problem of these sites over these steps; `event` marks its steps, `owed` holds the coupling arrays.
+
+    Before and during the event nobody charges and before it nobody discharges, because a battery that
+    moves then spoils the baseline; behind it the solver may do what protects the site.
+    """
+    sites = seen.sites
+    tariff = prices(sites, steps)
+    ends = np.flatnonzero(event)
+    first, last = (int(ends[0]), int(ends[-1])) if ends.size else (0, -1)
+    step = np.arange(len(steps))
+    battery = {
+        name: np.array([getattr(site.battery, name) for site in sites], dtype=np.float64)
+        for name in (
+            "max_charge_kw", "max_discharge_kw", "capacity_kwh", "charge_efficiency", "discharge_efficiency",
+        )
+    }  # fmt: skip
+    reserve = np.array([site.reserve_soc for site in sites], dtype=np.float64)
+    worth = tariff.cheapest_per_kwh / battery["charge_efficiency"]
+    return Problem.build(
+        battery,
+        **owed,
+        step_h=np.array([s.duration_h for s in steps]),
+        net_load_kw=seen.net_load_kw,
+        soc=np.clip(seen.soc, 0.0, 1.0),
+        soc_floor=np.minimum(1.0, reserve + policy.drift_soc),
+        export_limit_kw=np.array([site.export_limit_kw for site in sites], dtype=np.float64),
+        import_limit_kw=np.array([site.import_limit_kw for site in sites], dtype=np.float64),
+        available=np.broadcast_to(step >= first, seen.net_load_kw.shape),
+        may_charge=step > last,
+        import_price_per_kwh=tariff.import_price_per_kwh,
+        export_price_per_kwh=tariff.export_price_per_kwh,
+        demand_window=tariff.demand_window,
+        demand_price_per_kw=tariff.demand_price_per_kw,
+        peak_so_far_kw=tariff.peak_so_far_kw * (1.0 - policy.peak_guard),
+        wear_price_per_kwh=np.full(len(sites), policy.wear_price_per_kwh),
+        terminal_value_per_kwh=np.clip(worth, 0.0, None),
+    )

@@ -1,0 +1,56 @@
+"""The two kinds of sites of a plan or promise: those that take kW, and mode-only ones as fixed blocks.
+
+Called by `service.py` and `promise.py`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from vpp.allocation import blocks
+from vpp.allocation.blocks import ModeState
+from vpp.allocation.from_sites import Policy, View, build_problem, view
+from vpp.allocation.limits import max_discharge_kw
+from vpp.domain.fleet import Bools, FleetState, Floats
+from vpp.domain.site import Site
+from vpp.domain.time import Interval
+
+
+def views(
+    sites: Sequence[Site], state: FleetState, net_load_kw: Floats, can: Bools, modes: Mapping[str, ModeState]
+) -> tuple[View, View]:
+    """The usable sites that take kW, and those that only know on and off."""
+    is_mode = np.array([site.id in modes for site in sites], dtype=bool).reshape(len(sites))
+    return view(sites, state, net_load_kw, can & ~is_mode), view(sites, state, net_load_kw, can & is_mode)
+
+
+def fixed_blocks(
+    by_mode: View, takes_kw: View, steps: Sequence[Interval], target_kw: Floats, event: Bools,
+    modes: Mapping[str, ModeState], policy: Policy,
+) -> tuple[Floats, dict[str, Any]]:  # fmt: skip
+    """Power of the mode-only sites (M,T), and what to say about them."""
+    if not by_mode.sites:
+        return np.zeros((0, len(steps))), {"blocks_running": 0, "blocks_starting": 0}
+    others = build_problem(takes_kw, steps, event, policy, committed=event)
+    energy = blocks.deliverable_kwh(others)
+    left_h = float(others.step_h[event].sum())
+    held = np.minimum(max_discharge_kw(others), (energy / max(left_h, 1e-9))[:, None]).sum(axis=0)
+    states = [modes[site.id] for site in by_mode.sites]
+    chosen = blocks.choose(
+        build_problem(by_mode, steps, event, policy, committed=event), states, target_kw, held,
+        float(energy.sum()), measured_kw=by_mode.battery_kw,
+    )  # fmt: skip
+    now = chosen.power_kw[:, 0] > 0 if len(steps) else np.zeros(len(states), dtype=bool)
+    was = np.array([state is ModeState.RUNNING for state in states], dtype=bool)
+    return chosen.power_kw, {"blocks_running": int((now & was).sum()), "blocks_starting": int((now & ~was).sum())}
+
+
+def soc_of(seen: View, steps: Sequence[Interval], power_kw: Floats) -> Floats:
+    """Expected charge of sites that only discharge, (M,T+1)."""
+    if not seen.sites:
+        return np.zeros((0, len(steps) + 1))
+    stored = np.array([site.battery.capacity_kwh * site.battery.discharge_efficiency for site in seen.sites])
+    used = np.cumsum(power_kw * np.array([step.duration_h for step in steps]), axis=1) / stored[:, None]
+    charge = seen.soc[:, None] - np.concatenate((np.zeros((len(seen.sites), 1)), used), axis=1)
+    return np.asarray(np.clip(charge, 0.0, 1.0))

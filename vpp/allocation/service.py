@@ -1,0 +1,103 @@
+"""The plan of one control cycle for a fleet of sites.
+
+Called by dispatch once a cycle. Nothing is kept between calls, and the answer depends only on the
+input, not on the order of sites.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vpp.allocation.blocks import ModeState
+from vpp.allocation.exact import Options, solve
+from vpp.allocation.from_sites import Policy, View, build_problem, usable
+from vpp.allocation.horizon import owed
+from vpp.allocation.parts import fixed_blocks, soc_of, views
+from vpp.allocation.promise import Capability, capability
+from vpp.domain.commitment import TargetInterval
+from vpp.domain.fleet import Bools, FleetState, Floats
+from vpp.domain.site import Site
+from vpp.domain.time import Interval
+
+__all__ = ["Capability", "Plan", "capability", "plan"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Plan:
+    """What every site should do, in the caller's order of sites.
+
+    Attributes:
+        site_ids, steps: the axes.
+        usable: sites with a good reading that are tied to the grid, (N,); the others get no power.
+        power_kw: battery power, discharge positive [kW], (N,T). Only steps of the event are orders;
+            later ones show what the energy kept back is for.
+        shortfall_kw: what is owed and not planned [kW], (T,).
+        expected_soc: at the start of each step and at the end, (N,T+1); meaningful where `usable`.
+        info: how it was solved, JSON-able: status, solver, seconds, objective, gap, counts.
+    """
+
+    site_ids: tuple[str, ...]
+    steps: tuple[Interval, ...]
+    usable: Bools
+    power_kw: Floats
+    shortfall_kw: Floats
+    expected_soc: Floats
+    info: dict[str, Any]
+
+
+def plan(
+    sites: Sequence[Site], state: FleetState, net_load_kw: Floats, targets: Sequence[TargetInterval],
+    steps: Sequence[Interval], *, mode_sites: Mapping[str, ModeState] | None = None, policy: Policy | None = None,
+) -> Plan:  # fmt: skip
+    """Split what is owed over the sites for the rest of the event.
+
+    Args:
+        sites: every enrolled site of the programme.
+        state: the fleet's state; sites without a good reading or islanded are left out.
+        net_load_kw: forecast load less PV without the battery [kW], (N,T), rows as `sites`.
+        targets: the event's targets.
+        steps: contiguous, from now; `horizon_steps` gives them.
+        mode_sites: the sites that take no setpoint, by id, with where they stand in this event.
+
+    Raises:
+        InvalidRequest: arrays that do not fit, or NaN in the forecast of a usable site.
+    """
+    started = time.perf_counter()
+    policy = policy or Policy()
+    modes = mode_sites or {}
+    can = usable(sites, state)
+    target_kw, committed = owed(targets, steps)
+    aimed_kw = target_kw * (1.0 + policy.delivery_margin)
+    takes_kw, by_mode = views(sites, state, net_load_kw, can, modes)
+    block_power, block_info = fixed_blocks(by_mode, takes_kw, steps, aimed_kw, committed, modes, policy)
+    problem = build_problem(
+        takes_kw, steps, committed, policy,
+        commitment_kw=aimed_kw, committed=committed, fixed_kw=block_power.sum(axis=0),
+        shortfall_price_per_kwh=np.full(len(steps), policy.shortfall_price_per_kwh),
+        excess_price_per_kwh=np.full(len(steps), policy.excess_price_per_kwh),
+    )  # fmt: skip
+    answer = solve(problem, Options(time_limit_s=policy.time_limit_s))
+    power, soc = np.zeros((len(sites), len(steps))), np.zeros((len(sites), len(steps) + 1))
+    power[list(takes_kw.rows)], soc[list(takes_kw.rows)] = answer.battery_kw, answer.soc
+    power[list(by_mode.rows)], soc[list(by_mode.rows)] = block_power, soc_of(by_mode, steps, block_power)
+    short = np.where(committed, np.clip(target_kw - power.sum(axis=0), 0.0, None), 0.0)
+    info = {
+        "status": answer.status, "solver": answer.solver, "attempts": list(answer.attempts),
+        "seconds": round(time.perf_counter() - started, 4), "solve_seconds": round(answer.seconds, 4),
+        "objective": answer.objective, "gap": answer.gap if np.isfinite(answer.gap) else None,
+        "sites": len(sites), "usable": int(can.sum()), "mode_sites": len(by_mode.sites), **block_info,
+        "marginal_price_per_kwh": [round(float(price), 6) for price in answer.marginal_price_per_kwh],
+        "idle_over_export": _named(takes_kw, answer.over_export),
+        "idle_over_import": _named(takes_kw, answer.over_import),
+    }  # fmt: skip
+    return Plan(
+        site_ids=tuple(site.id for site in sites), steps=tuple(steps), usable=can, power_kw=power,
+        shortfall_kw=np.where(short < 1e-6, 0.0, short), expected_soc=soc, info=info,
+    )  # fmt: skip
+
+
+def _named(seen: View, where: Bools) -> list[str]:
+    return [seen.sites[i].id for i in np.unique(np.nonzero(where)[0])]
