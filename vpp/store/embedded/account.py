@@ -44,6 +44,17 @@ def let_through(path: Path, user: OsUser | None) -> None:
             folder.chmod(stat.S_IMODE(mode) | stat.S_IXOTH)
 
 
+def let_read(folder: Path, user: OsUser | None) -> None:
+    """Let another account read a wheel that was installed under a strict umask (077)."""
+    if user is None or folder.stat().st_mode & stat.S_IXOTH:
+        return
+    _log.warning("making %s readable, so that PostgreSQL's own account can run it", folder)
+    for path in (folder, *folder.rglob("*")):
+        if not path.is_symlink():
+            mode = stat.S_IMODE(path.stat().st_mode)
+            path.chmod(mode | stat.S_IROTH | (stat.S_IXOTH if mode & stat.S_IXUSR else 0))
+
+
 def _may_pass(found: os.stat_result, user: OsUser) -> bool:
     if found.st_uid == user.uid:
         return bool(found.st_mode & stat.S_IXUSR)

