@@ -1,0 +1,110 @@
+"""Commands that compute: allocate, settle, statement, bench."""
+
+import importlib
+import sys
+from dataclasses import asdict
+from datetime import date, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vpp import bootstrap
+from vpp.allocation import allocate_file
+from vpp.cli.app import JsonTo, app, console, emit, settings, within
+from vpp.cli.fleet import Tenant
+from vpp.clock import SystemClock
+from vpp.config import Settings
+from vpp.domain.errors import InvalidRequest, NotReady
+from vpp.settlement import settle_month, statement_csv
+from vpp.settlement import statement as site_statement
+
+Month = Annotated[str, typer.Option(help="The month, as 2026-08.")]
+BENCHES = ("ingest", "allocation", "demo")
+
+
+@app.command()
+def allocate(
+    problem: Annotated[
+        Path,
+        typer.Argument(
+            exists=True, dir_okay=False, help="Arrays of the problem (.npz); see docs/reference/allocation.md."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Where the result's arrays go (.npz).")],
+    json_to: JsonTo = None,
+) -> None:
+    """Solve one allocation problem offline."""
+    summary = allocate_file(problem, out)
+    emit(summary, json_to, lambda: console.print("   ".join(f"{key}: {value}" for key, value in summary.items())))
+
+
+@app.command()
+def settle(
+    program: Annotated[str, typer.Argument(help="The programme's name.")],
+    month: Month,
+    tenant_id: Tenant = "default",
+    json_to: JsonTo = None,
+) -> None:
+    """Compute a month's pay and post what has changed since the last time."""
+    known = bootstrap.programs()
+    if program not in known:
+        raise InvalidRequest("program", program, " or ".join(sorted(known)))
+    outcome = within(_settle(settings(), known[program], first_day(month), tenant_id))
+    emit(
+        asdict(outcome),
+        json_to,
+        lambda: console.print(f"{program} {month}: {outcome.gross_cents / 100:,.2f} gross, version {outcome.version}"),
+    )
+
+
+async def _settle(configured: Settings, program: Any, month: date, tenant_id: str) -> Any:
+    async with bootstrap.open_store(configured) as store, store.begin() as connection:
+        return await settle_month(
+            connection, tenant_id=tenant_id, program=program, month=month, now=SystemClock().now()
+        )
+
+
+@app.command()
+def statement(site: str, month: Month, json_to: JsonTo = None) -> None:
+    """A site's monthly statement as CSV (or JSON)."""
+    found = within(_statement(settings(), site, first_day(month)))
+    emit(asdict(found), json_to, lambda: sys.stdout.write(statement_csv(found)))
+
+
+async def _statement(configured: Settings, site: str, month: date) -> Any:
+    async with bootstrap.open_store(configured) as store, store.begin() as connection:
+        return await site_statement(connection, site, month)
+
+
+def first_day(month: str) -> date:
+    """The first day of a month written as 2026-08.
+
+    Raises:
+        InvalidRequest: it is not written so.
+    """
+    try:
+        return datetime.strptime(f"{month}-01+0000", "%Y-%m-%d%z").date()
+    except ValueError:
+        raise InvalidRequest("month", month, "a month as 2026-08") from None
+
+
+@app.command()
+def bench(
+    name: Annotated[str, typer.Argument(help=" or ".join(BENCHES))],
+    json_to: JsonTo = None,
+) -> None:
+    """Measure this machine, as a ratio against a named peer. Runs from a checkout, with the dev group."""
+    if name not in BENCHES:
+        raise InvalidRequest("name", name, " or ".join(BENCHES))
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        measured = importlib.import_module(f"tests.bench.bench_{name}").run()
+    except ModuleNotFoundError as error:
+        raise NotReady(f"benchmarks live in tests/bench of a checkout, which is not here: {error}") from error
+
+    def show() -> None:
+        for key, value in measured.items():
+            console.print(f"{key}: {value}")
+
+    emit(measured, json_to, show)
