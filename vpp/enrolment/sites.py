@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, exists, insert, select, update
+from sqlalchemy import ColumnElement, and_, insert, select, update
 from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -32,15 +32,25 @@ class ReserveChange:
 
 
 async def load_sites(
-    connection: AsyncConnection, *, tenant_id: str, program: str | None = None, owner_id: str | None = None
+    connection: AsyncConnection,
+    *,
+    tenant_id: str,
+    program: str | None = None,
+    owner_id: str | None = None,
+    site_ids: Sequence[str] | None = None,
 ) -> tuple[Site, ...]:
-    """Return a tenant's sites ordered by id; with `program` those enrolled in it, with `owner_id` that owner's."""
+    """Return a tenant's sites ordered by id.
+
+    With `program` those enrolled in it, with `owner_id` that owner's, with `site_ids` those among them.
+    """
     wanted = site.c.tenant_id == tenant_id
+    if site_ids is not None:
+        wanted = and_(wanted, site.c.id.in_(site_ids))
     if owner_id is not None:
         wanted = and_(wanted, site.c.owner_id == owner_id)
     if program is not None:
-        enrolled = exists().where(program_enrolment.c.site_id == site.c.id, program_enrolment.c.program == program)
-        wanted = and_(wanted, enrolled)
+        member = program_enrolment.alias()
+        wanted = and_(wanted, site.c.id.in_(select(member.c.site_id).where(member.c.program == program)))
     return await _load(connection, wanted)
 
 
