@@ -6,6 +6,7 @@ import signal
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -29,6 +30,7 @@ from vpp.ports import Clock, DeviceAdapter, MarketProgram
 from vpp.simulation.clock import SteppedClock
 from vpp.store.embedded import running_servers
 from vpp.store.engine import Store
+from vpp.store.shared import SharedCallBudget
 
 RANKS: Mapping[str, int | None] = {
     "devices": 0,
@@ -41,6 +43,7 @@ RANKS: Mapping[str, int | None] = {
 """Who goes first when several loops of a simulation are due at the same instant."""
 
 ADAPTERS = ("sunspec", "tesla")
+TESLA_URL = "https://fleet-api.prd.na.vn.cloud.tesla.com"
 
 
 def programs() -> dict[str, MarketProgram]:
@@ -48,11 +51,29 @@ def programs() -> dict[str, MarketProgram]:
     return {program.name: program for program in (Elrp(), ConEdCsrp())}
 
 
-def adapters(settings: Settings, clock: Clock) -> dict[str, DeviceAdapter]:
+class Secrets:
+    """Vendor secrets by name: a file of that name in `VPP_SECRETS_DIR`, as orchestrators mount them."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+
+    def get(self, name: str) -> str | None:
+        """The secret, or None where there is no such file."""
+        if self._folder is None or not (self._folder / name).is_file():
+            return None
+        return (self._folder / name).read_text(encoding="utf-8").strip()
+
+
+def adapters(settings: Settings, store: Store, clock: Clock) -> dict[str, DeviceAdapter]:
     """Every vendor this release knows, by name."""
     return {
         "sunspec": SunSpecAdapter(clock),
-        "tesla": TeslaAdapter(clock, base_url=settings.adapter_urls.get("tesla")),
+        "tesla": TeslaAdapter(
+            settings.adapter_urls.get("tesla", TESLA_URL),
+            Secrets(settings.secrets_dir),
+            clock,
+            budget=SharedCallBudget(store.redis, "tesla"),
+        ),
     }
 
 
@@ -151,7 +172,7 @@ def openadr2_gateway(settings: Settings, store: Store, clock: Clock) -> Openadr2
 
 @asynccontextmanager
 async def _tools(settings: Settings, store: Store, clock: Clock) -> AsyncIterator[Tools]:
-    vendors = adapters(settings, clock)
+    vendors = adapters(settings, store, clock)
     for vendor in vendors.values():
         await vendor.open()
     try:
