@@ -137,6 +137,8 @@ async def _write(
     connection: AsyncConnection, source: str, request: ReportRequest, interval: Interval, delivered_kw: DeliveredKw
 ) -> None:
     power_kw = await delivered_kw(connection, interval.end_at)
+    if power_kw is None:  # at the instant an event ends it is no longer in force: ask about just before
+        power_kw = await delivered_kw(connection, interval.end_at - timedelta(microseconds=1))
     if power_kw is None:
         return
     await connection.execute(
