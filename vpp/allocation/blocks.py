@@ -66,12 +66,17 @@ class _Sweep:
         self.power_kw[site, step:] = 0.0
 
     def fits(self, site: int, step: int, sum_kw: Floats) -> bool:
-        """Whether a block started now stays within the cap for a useful while, or until it is empty."""
+        """Whether a block started now stays within the cap for a useful while, or until it is empty.
+
+        Where the cap falls soon, older and emptier blocks make room, so that is no reason to wait.
+        """
         profile = self.profiles([site], step)[0]
         if profile[step] < MIN_POWER_KW:
             return False
         passed_h = np.cumsum(self.hours[step:]) - self.hours[step:]
-        near = step + np.flatnonzero((passed_h < MIN_RUN_H) & (profile[step:] > 0))
+        near = step + np.flatnonzero(
+            (passed_h < MIN_RUN_H) & (profile[step:] > 0) & (self.cap_kw[step:] >= self.cap_kw[step])
+        )
         return bool((sum_kw[near] + profile[near] <= self.cap_kw[near] + 1e-9).all())
 
     def advance(self, step: int) -> None:

@@ -4,6 +4,7 @@ Called by `service.py` and `promise.py`.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -37,8 +38,10 @@ def fixed_blocks(
     left_h = float(others.step_h[event].sum())
     held = np.minimum(max_discharge_kw(others), (energy / max(left_h, 1e-9))[:, None]).sum(axis=0)
     states = [modes[site.id] for site in by_mode.sites]
+    # these devices stop at the reserve by themselves: a buffer above it would only mislead the forecast
+    to_reserve = replace(policy, drift_soc=0.0)
     chosen = blocks.choose(
-        build_problem(by_mode, steps, event, policy, committed=event), states, target_kw, held,
+        build_problem(by_mode, steps, event, to_reserve, committed=event), states, target_kw, held,
         float(energy.sum()), measured_kw=by_mode.battery_kw,
     )  # fmt: skip
     now = chosen.power_kw[:, 0] > 0 if len(steps) else np.zeros(len(states), dtype=bool)
