@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Generator, Iterator
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,17 +18,20 @@ from redis import Redis
 
 from tests.clock import FixedClock
 from vpp.config import Settings
-from vpp.store.embedded import ServerUrls, running_servers
+from vpp.store.embedded import ServerUrls, running_servers, stop_servers
+from vpp.store.embedded.process import is_held
 from vpp.store.engine import Store
 from vpp.store.migrate import migrate
 
 _numbers = count(1)
+_PREFIX = "vpp-test-"
 
 
 @pytest.fixture(scope="session")
 def servers() -> Iterator[ServerUrls]:
     """Embedded servers for this pytest process. The folder's path is short: sockets live in it."""
-    folder = Path(tempfile.mkdtemp(prefix="vpp-test-"))
+    _sweep()
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
     try:
         with running_servers(Settings(var_dir=folder, database_url=None, redis_url=None)) as urls:
             yield urls
@@ -75,6 +79,16 @@ async def store(database_url: str, redis_url: str) -> AsyncIterator[Store]:
 def clock() -> FixedClock:
     """A clock that shows `tests.clock.NOON` until the test moves it."""
     return FixedClock()
+
+
+def _sweep() -> None:
+    """Stop and remove what a killed pytest process left: a folder with servers and no user."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        lock = folder / "users.lock"
+        if lock.exists() and lock.stat().st_uid == os.getuid() and not is_held(lock):
+            with suppress(OSError):  # its own process, or another one's sweep, may be removing it just now
+                stop_servers(folder)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _temporary(servers: ServerUrls, template: str) -> Iterator[str]:
