@@ -17,16 +17,17 @@ from adapters.sunspec import SunSpecAdapter
 from adapters.tesla import TeslaAdapter
 from market.coned_csrp import ConEdCsrp
 from market.elrp import Elrp
+from market.openadr2 import Openadr2Client
 from vpp.clock import SystemClock
 from vpp.commitments import Decision, in_force
 from vpp.config import Settings
 from vpp.dispatch import Tools, covers, delivered_kw
 from vpp.domain.commitment import Commitment
 from vpp.domain.errors import NotReady
-from vpp.gateway import Openadr2Gateway
+from vpp.gateway import Openadr2Ven
 from vpp.lifecycle import job_app, run_collector, run_reconciler
 from vpp.portal import create_app
-from vpp.ports import Clock, DeviceAdapter, MarketProgram
+from vpp.ports import Clock, DeviceAdapter, MarketProgram, VenClient
 from vpp.simulation.clock import SteppedClock
 from vpp.store.embedded import running_servers
 from vpp.store.engine import Store
@@ -151,12 +152,26 @@ async def gateway(settings: Settings) -> None:
     """
     if settings.openadr2_vtn_url is None:
         raise NotReady("VPP_OPENADR2_VTN_URL names the utility's VTN; it is not set")
-    async with open_store(settings) as store, clock_for(settings, "gateway") as clock:
-        await until_stopped(openadr2_gateway(settings, store, clock).run())
+    client = Openadr2Client(
+        settings.openadr2_peer,
+        settings.openadr2_vtn_url,
+        ven_name=settings.openadr2_ven_name,
+        program_of=settings.openadr2_programs,
+        cert_path=settings.openadr2_cert,
+        key_path=settings.openadr2_key,
+        ca_path=settings.openadr2_ca,
+        vtn_fingerprint=settings.openadr2_vtn_fingerprint,
+        sign=settings.openadr2_sign,
+    )
+    try:
+        async with open_store(settings) as store, clock_for(settings, "gateway") as clock:
+            await until_stopped(openadr2_ven(settings, store, clock, client).run())
+    finally:
+        await client.close()
 
 
-def openadr2_gateway(settings: Settings, store: Store, clock: Clock) -> Openadr2Gateway:
-    """The gateway to one utility, told how to decide and what to report."""
+def openadr2_ven(settings: Settings, store: Store, clock: Clock, client: VenClient) -> Openadr2Ven:
+    """Our side at one utility, told how to decide and what to report."""
 
     async def decide(connection: AsyncConnection, commitment: Commitment) -> Decision:
         return await covers(connection, commitment, clock=clock)
@@ -167,7 +182,16 @@ def openadr2_gateway(settings: Settings, store: Store, clock: Clock) -> Openadr2
         known = [power for power in powers if power is not None]
         return sum(known) if known else None
 
-    return Openadr2Gateway(store, clock, settings, programs(), decide=decide, delivered_kw=delivered)
+    return Openadr2Ven(
+        store,
+        clock,
+        client,
+        tenant_id=settings.tenant,
+        programs=programs(),
+        decide=decide,
+        delivered_kw=delivered,
+        poll_s=settings.openadr2_poll_s,
+    )
 
 
 @asynccontextmanager

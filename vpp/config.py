@@ -27,4 +27,15 @@ class Settings(BaseSettings):
     openadr2_poll_s: float = Field(60.0, gt=0, description="how often the VEN polls its VTN")
     openadr2_vtn_url: str | None = Field(None, description="the utility's OpenADR 2.0b VTN")
     openadr2_ven_name: str = Field("vpp", description="our name as a VEN")
+    openadr2_peer: str = Field("utility", description="our own name for that VTN; part of every event's source")
+    openadr2_programs: dict[str, str] = Field(
+        default_factory=dict, description="programme by market context, as JSON; a context not listed is refused"
+    )
+    openadr2_cert: Path | None = Field(None, description="our certificate (PEM), for TLS and signatures")
+    openadr2_key: Path | None = Field(None, description="its key (PEM)")
+    openadr2_ca: Path | None = Field(
+        None, description="who vouches for the VTN's certificate; unset trusts the system's"
+    )
+    openadr2_vtn_fingerprint: str | None = Field(None, description="fingerprint the VTN's signatures must have")
+    openadr2_sign: bool = Field(False, description="sign what we send")
     adapter_urls: dict[str, str] = Field(default_factory=dict, description="vendor cloud base addresses by adapter")
