@@ -35,11 +35,6 @@ def to_us(at: datetime) -> int:
     return (at - EPOCH) // MICROSECOND
 
 
-def from_us(instant_us: int) -> datetime:
-    """The instant of a count of microseconds since the Unix epoch."""
-    return EPOCH + timedelta(microseconds=instant_us)
-
-
 def batch_of(readings: Sequence[Reading]) -> Batch:
     """Pack readings, in their order.
 

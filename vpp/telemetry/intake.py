@@ -20,7 +20,7 @@ from sqlalchemy import select
 from vpp.domain.errors import InvalidRequest
 from vpp.store.engine import Store
 from vpp.store.tables.fleet import device, site
-from vpp.telemetry.batch import RECORD, VALUES, Batch, from_us, to_us
+from vpp.telemetry.batch import RECORD, VALUES, Batch, to_us
 
 MAX_READINGS = 5000
 MAX_BODY_BYTES = 4_000_000
@@ -128,18 +128,18 @@ def read_posted(body: bytes, *, now: datetime) -> Batch:
     batch["charged_kwh_register"] = [r.charged_kwh_register for r in posted]
     batch["islanded"] = [r.islanded for r in posted]
     batch["controllable"] = [r.controllable for r in posted]
-    _check_instants(batch, now)
+    _check_instants(batch, posted, now)
     return batch
 
 
-def _check_instants(batch: Batch, now: datetime) -> None:
+def _check_instants(batch: Batch, posted: list[PostedReading], now: datetime) -> None:
     earliest, latest = now - MAX_AGE, now + MAX_AHEAD
     bad = (batch["measured_us"] < to_us(earliest)) | (batch["measured_us"] > to_us(latest))
     if bad.any():
         allowed = f"an instant from {earliest.isoformat()} to {latest.isoformat()}"
         raise TelemetryRefused(
             [
-                ReadingProblem(int(i), "measured_at", from_us(int(batch["measured_us"][i])).isoformat(), allowed)
+                ReadingProblem(int(i), "measured_at", posted[int(i)].measured_at.isoformat(), allowed)
                 for i in np.flatnonzero(bad)[:MAX_PROBLEMS]
             ]
         )
