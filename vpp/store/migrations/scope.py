@@ -1,13 +1,14 @@
 """Which database objects our metadata answers for, so that a comparison looks at nothing else."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
-FOREIGN_PREFIX = "procrastinate_"
-PARTITION_PREFIX = "reading_"
+_NOT_OURS = re.compile(r"procrastinate_.*|reading_\d{8}")
+"""The queue's tables, and the daily partitions."""
 
 
 def is_ours(name: str | None, kind: str, parents: Mapping[Any, str | None]) -> bool:
-    """Whether Alembic should compare this object: not the queue's tables, not daily partitions."""
+    """Whether Alembic should compare this object."""
     table = name if kind == "table" else parents.get("table_name")
-    return table is None or not table.startswith((FOREIGN_PREFIX, PARTITION_PREFIX))
+    return table is None or _NOT_OURS.fullmatch(table) is None
