@@ -44,6 +44,8 @@ RANKS: Mapping[str, int | None] = {
 """Who goes first when several loops of a simulation are due at the same instant."""
 
 ADAPTERS = ("sunspec", "tesla")
+MODE_ADAPTERS = frozenset({"tesla"})
+"""Whose devices know modes only; a test holds this against the adapters' own word."""
 TESLA_URL = "https://fleet-api.prd.na.vn.cloud.tesla.com"
 
 
@@ -174,7 +176,7 @@ def openadr2_ven(settings: Settings, store: Store, clock: Clock, client: VenClie
     """Our side at one utility, told how to decide and what to report."""
 
     async def decide(connection: AsyncConnection, commitment: Commitment) -> Decision:
-        return await covers(connection, commitment, clock=clock)
+        return await covers(connection, commitment, clock=clock, mode_adapters=MODE_ADAPTERS)
 
     async def delivered(connection: AsyncConnection, at: datetime) -> float | None:
         found = await in_force(connection, at, tenant_id=settings.tenant)

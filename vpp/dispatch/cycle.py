@@ -8,7 +8,7 @@
 6. send, with an expiry, and record the receipts
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from vpp.allocation import ModeState, Plan, plan
 from vpp.dispatch.fleet import Called, call_fleet
 from vpp.dispatch.judge import judge_last_cycle
+from vpp.dispatch.modes import mode_states
 from vpp.dispatch.progress import delivered_kwh
 from vpp.dispatch.send import send
 from vpp.dispatch.tools import Tools
@@ -55,7 +56,7 @@ async def run_cycle(tools: Tools, commitment: Commitment, interval: Interval) ->
     async with tools.store.begin() as connection:
         if not await _is_planned(connection, commitment, interval):
             await judge_last_cycle(connection, commitment, interval.start_at)
-            called = await call_fleet(connection, commitment, at=interval.start_at, first_step_ends_at=interval.end_at)
+            called = await call_fleet(connection, commitment, at=interval.start_at)
             await _plan(connection, tools, commitment, interval, called)
     failures = await send(tools, commitment, interval)
     async with tools.store.begin() as connection:
@@ -85,16 +86,21 @@ async def _is_planned(connection: AsyncConnection, commitment: Commitment, inter
 async def _plan(
     connection: AsyncConnection, tools: Tools, commitment: Commitment, interval: Interval, called: Called
 ) -> None:
-    modes = await _mode_states(connection, tools, commitment, called.sites, interval.start_at)
+    modes = await mode_states(connection, commitment, called.sites, tools.mode_adapters, at=interval.start_at)
     remaining = tuple(t for t in commitment.targets if t.interval.end_at > interval.start_at)
     made = plan(called.sites, called.state, called.net_load_kw, remaining, called.steps, mode_sites=modes)
     await _record_plan(connection, commitment, interval, made)
-    rows = [_command_row(commitment, site, power_kw, interval) for site, power_kw in _wanted(made, called, modes)]
+    rows = [
+        _command_row(commitment, site, power_kw, interval)
+        for site, power_kw in _wanted(made, called, modes, commitment.window.end_at)
+    ]
     if rows:
         await connection.execute(insert(commands), rows)
 
 
-def _wanted(made: Plan, called: Called, modes: Mapping[str, ModeState]) -> list[tuple[Site, float]]:
+def _wanted(
+    made: Plan, called: Called, modes: Mapping[str, ModeState], event_end_at: datetime
+) -> list[tuple[Site, float]]:
     """Which sites get a command this cycle, and what for.
 
     A setpoint site with a part in the event is commanded every cycle, at zero too: its timer wants
@@ -102,6 +108,7 @@ def _wanted(made: Plan, called: Called, modes: Mapping[str, ModeState]) -> list[
     only its lease is renewed; it is told to stop when the plan drops it.
     """
     available = called.state.available
+    event_steps = sum(step.start_at < event_end_at for step in made.steps)
     wanted: list[tuple[Site, float]] = []
     for i, site in enumerate(called.sites):
         now_kw = float(made.power_kw[i, 0])
@@ -109,39 +116,15 @@ def _wanted(made: Plan, called: Called, modes: Mapping[str, ModeState]) -> list[
             running = modes[site.id] is ModeState.RUNNING
             if (now_kw > 0) != running and (available[i] or running):
                 wanted.append((site, now_kw))
-        elif available[i] and bool((abs(made.power_kw[i]) > 1e-6).any()):
+        elif available[i] and bool((abs(made.power_kw[i, :event_steps]) > 1e-6).any()):
             wanted.append((site, now_kw))
     return wanted
 
 
-async def _mode_states(
-    connection: AsyncConnection, tools: Tools, commitment: Commitment, sites: Sequence[Site], at: datetime
-) -> dict[str, ModeState]:
-    """Where each mode site stands in this event: not yet used, running, or used up."""
-    mode_sites = [site.id for site in sites if tools.is_mode_site(site)]
-    if not mode_sites:
-        return {}
-    latest = await connection.execute(
-        select(commands.c.site_id, commands.c.power_kw, commands.c.state)
-        .where(commands.c.commitment_id == commitment.id, commands.c.site_id.in_(mode_sites))
-        .where(commands.c.cycle_start_at < at)
-        .distinct(commands.c.site_id)
-        .order_by(commands.c.site_id, commands.c.cycle_start_at.desc())
-    )
-    states = dict.fromkeys(mode_sites, ModeState.READY)
-    failed = {ReceiptState.FAILED.value, ReceiptState.UNKNOWN.value}
-    for row in latest:
-        if row.power_kw <= 0 or row.state in failed:
-            states[row.site_id] = ModeState.SPENT
-        else:
-            states[row.site_id] = ModeState.RUNNING
-    return states
-
-
 async def _record_plan(connection: AsyncConnection, commitment: Commitment, interval: Interval, made: Plan) -> None:
     planned_kw = float(made.power_kw[:, 0].sum())
-    ahead_kwh = float(sum(made.power_kw[:, k].sum() * step.duration_h for k, step in enumerate(made.steps)))
-    solve: dict[str, Any] = dict(made.solve)
+    event = [(k, step.duration_h) for k, step in enumerate(made.steps) if step.start_at < commitment.window.end_at]
+    ahead_kwh = float(sum(made.power_kw[:, k].sum() * step_h for k, step_h in event))
     await connection.execute(
         insert(cycles).values(
             commitment_id=commitment.id,
@@ -151,7 +134,7 @@ async def _record_plan(connection: AsyncConnection, commitment: Commitment, inte
             planned_kw=planned_kw,
             shortfall_kw=float(made.shortfall_kw[0]),
             forecast_kwh=await delivered_kwh(connection, commitment, interval.start_at) + ahead_kwh,
-            solve=solve,
+            solve=made.info,
         )
     )
 

@@ -1,20 +1,19 @@
 """Which sites a commitment may call on now, and what they are doing."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from itertools import pairwise
 
 import numpy as np
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from vpp.allocation import horizon_steps
 from vpp.commitments import overlapping
 from vpp.domain.commitment import Commitment
 from vpp.domain.device import ReceiptState
 from vpp.domain.fleet import FleetState, Floats, Quality
 from vpp.domain.site import Site
-from vpp.domain.time import Interval, floor_to
+from vpp.domain.time import Interval
 from vpp.enrolment import load_sites
 from vpp.forecast import forecast_net_load_kw
 from vpp.store.tables.dispatch import command as commands
@@ -22,7 +21,6 @@ from vpp.telemetry import read_snapshot
 
 REST_AFTER_FAILURE = timedelta(minutes=15)
 FAILURES_UNTIL_EXCLUDED = 3
-PLANNING_STEP = timedelta(minutes=15)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +33,7 @@ class Called:
     net_load_kw: Floats
 
 
-async def call_fleet(
-    connection: AsyncConnection, commitment: Commitment, *, at: datetime, first_step_ends_at: datetime
-) -> Called:
+async def call_fleet(connection: AsyncConnection, commitment: Commitment, *, at: datetime) -> Called:
     """Read snapshot and forecast of the sites this commitment may call on.
 
     A site owed to another commitment at the same time is left out, so that no kWh is sold twice.
@@ -57,25 +53,9 @@ async def call_fleet(
         quality = np.array(state.quality)
         quality[[i for i, site in enumerate(sites) if site.id in resting]] = Quality.MISSING
         state = replace(state, quality=quality)
-    steps = planning_steps(commitment, at, first_step_ends_at)
+    steps = horizon_steps(sites, commitment.targets, max(at, commitment.window.start_at))
     net_load_kw = await forecast_net_load_kw(connection, sites, state, steps)
     return Called(sites=sites, state=state, steps=steps, net_load_kw=net_load_kw)
-
-
-def planning_steps(commitment: Commitment, at: datetime, first_step_ends_at: datetime) -> tuple[Interval, ...]:
-    """Cut what is left of the event: first the present cycle, then quarter hours, split at each target's edge."""
-    window = commitment.window
-    start_at = max(at, window.start_at)
-    edges = {start_at, window.end_at}
-    if start_at < first_step_ends_at < window.end_at:
-        edges.add(first_step_ends_at)
-    edges |= {edge for t in commitment.targets for edge in (t.interval.start_at,) if edge > start_at}
-    quarter = floor_to(max(start_at, first_step_ends_at), PLANNING_STEP) + PLANNING_STEP
-    while quarter < window.end_at:
-        edges.add(quarter)
-        quarter += PLANNING_STEP
-    ordered: Sequence[datetime] = sorted(edges)
-    return tuple(Interval(a, b) for a, b in pairwise(ordered))
 
 
 async def _resting(connection: AsyncConnection, commitment: Commitment, at: datetime) -> set[str]:

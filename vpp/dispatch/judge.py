@@ -1,6 +1,7 @@
 """Did the last command do anything? Accepted is not applied, and applied is not effective."""
 
 from datetime import datetime
+from uuid import UUID
 
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -34,7 +35,8 @@ async def judge_last_cycle(connection: AsyncConnection, commitment: Commitment, 
     sites = await load_sites(connection, tenant_id=commitment.tenant_id, program=commitment.program)
     sites = tuple(site for site in sites if site.id in accepted)
     state = await read_snapshot(connection, sites, at=at)
-    effective, failed = [], []
+    effective: list[UUID] = []
+    failed: list[UUID] = []
     for i, site in enumerate(sites):
         if state.quality[i] != Quality.GOOD:
             continue

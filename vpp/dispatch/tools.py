@@ -38,9 +38,14 @@ class Tools:
             known = ", ".join(sorted(self.adapters))
             raise NotReady(f"site {site.id} needs the adapter {site.adapter!r}; configured are: {known}") from None
 
+    @property
+    def mode_adapters(self) -> frozenset[str]:
+        """The adapters whose devices know modes only, no setpoint."""
+        return frozenset(name for name, adapter in self.adapters.items() if adapter.control is ControlKind.MODE)
+
     def is_mode_site(self, site: Site) -> bool:
-        """Whether the site's vendor offers modes only, no setpoint."""
-        return self.adapter(site).control is ControlKind.MODE
+        """Whether the site's vendor offers modes only."""
+        return site.adapter in self.mode_adapters
 
     async def with_each(self, asked: Iterable[Asked], ask: Callable[[Asked], Awaitable[Told]]) -> list[Told]:
         """Ask about each in turn, no more than `concurrency` at once; answers keep the order."""

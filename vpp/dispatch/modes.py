@@ -1,0 +1,45 @@
+"""Where each mode-only site stands in an event: not yet used, running, or used up."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from vpp.allocation import ModeState
+from vpp.domain.commitment import Commitment
+from vpp.domain.device import ReceiptState
+from vpp.domain.site import Site
+from vpp.store.tables.dispatch import command as commands
+
+_FAILED = frozenset({ReceiptState.FAILED.value, ReceiptState.UNKNOWN.value})
+
+
+async def mode_states(
+    connection: AsyncConnection,
+    commitment: Commitment,
+    sites: Sequence[Site],
+    mode_adapters: Collection[str],
+    *,
+    at: datetime,
+) -> dict[str, ModeState]:
+    """The state of each mode site before the cycle that begins at `at`, by site id.
+
+    A site that was stopped or failed once is not started again in the same event: its vendor allows
+    only a few settings a day, and the way back must stay affordable.
+    """
+    mode_sites = [site.id for site in sites if site.adapter in mode_adapters]
+    if not mode_sites:
+        return {}
+    latest = await connection.execute(
+        select(commands.c.site_id, commands.c.power_kw, commands.c.state)
+        .where(commands.c.commitment_id == commitment.id, commands.c.site_id.in_(mode_sites))
+        .where(commands.c.cycle_start_at < at)
+        .distinct(commands.c.site_id)
+        .order_by(commands.c.site_id, commands.c.cycle_start_at.desc())
+    )
+    states = dict.fromkeys(mode_sites, ModeState.IDLE)
+    for row in latest:
+        over = row.power_kw <= 0 or row.state in _FAILED
+        states[row.site_id] = ModeState.RELEASED if over else ModeState.RUNNING
+    return states
