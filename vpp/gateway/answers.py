@@ -59,21 +59,17 @@ async def owe(connection: AsyncConnection, taken: Commitment, notice: EventNotic
 
 async def unsent(connection: AsyncConnection, source: str, *, at: datetime) -> list[OwedAnswer]:
     """Return at most `BATCH` answers owed; only the latest version of each event, for the VTN knows no other."""
-    latest = (
-        select(table)
-        .join(commitment, commitment.c.id == table.c.commitment_id)
-        .where(commitment.c.source == source)
-        .distinct(table.c.commitment_id)
-        .order_by(table.c.commitment_id, table.c.modification_number.desc())
-        .subquery()
+    newer = table.alias()
+    superseded = exists().where(
+        newer.c.commitment_id == table.c.commitment_id, newer.c.modification_number > table.c.modification_number
     )
     lives = exists().where(
-        commitment_target.c.commitment_id == latest.c.commitment_id, commitment_target.c.end_at > at - STALE_AFTER
+        commitment_target.c.commitment_id == table.c.commitment_id, commitment_target.c.end_at > at - STALE_AFTER
     )
     rows = await connection.execute(
-        select(latest, commitment.c.external_id, commitment.c.opt_reason)
-        .join(commitment, commitment.c.id == latest.c.commitment_id)
-        .where(latest.c.sent_at.is_(None), lives)
+        select(table, commitment.c.external_id, commitment.c.opt_reason)
+        .join(commitment, commitment.c.id == table.c.commitment_id)
+        .where(commitment.c.source == source, table.c.sent_at.is_(None), ~superseded, lives)
         .order_by(commitment.c.received_at, commitment.c.id)
         .limit(BATCH)
     )

@@ -177,7 +177,7 @@ class Openadr2Ven:
         if full is not None:
             for gone in await self._desk.missing({notice.external_id for notice in full.notices}):
                 after = await self._desk.withdraw(gone)
-                log.info("event withdrawn", source=self.name, event=gone.external_id, state=after.state.value)
+                log.info("event withdrawn", source=self.name, event_id=gone.external_id, state=after.state.value)
         self._synced_at = self._clock.now()
         return problem
 
@@ -230,7 +230,7 @@ class Openadr2Ven:
             try:
                 taken, at_once = await self._desk.take(notice)
             except VppError as error:
-                log.warning("event not taken", source=self.name, event=notice.external_id, error=str(error))
+                log.warning("event not taken", source=self.name, event_id=notice.external_id, error=str(error))
                 problem = problem or error
                 continue
             if at_once is not None and len(self._at_once) < MAX_AT_ONCE:
@@ -240,7 +240,7 @@ class Openadr2Ven:
             log.info(
                 "event taken",
                 source=self.name,
-                event=notice.external_id,
+                event_id=notice.external_id,
                 modification=notice.modification_number,
                 opt_in=opt_in,
                 reason=(at_once.reason if at_once else "") if taken is None else taken.opt_reason,
@@ -274,4 +274,4 @@ class Openadr2Ven:
         try:
             await self._client.answer_event(ven_id, answer)
         except PeerRefused as refused:
-            log.warning("answer refused", source=self.name, event=answer.external_id, error=str(refused))
+            log.warning("answer refused", source=self.name, event_id=answer.external_id, error=str(refused))

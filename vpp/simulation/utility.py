@@ -7,6 +7,7 @@ it shares no code with `market/openadr2`, and it need not survive its own restar
 
 import json
 import logging
+import warnings
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
@@ -87,12 +88,14 @@ class SimulatedUtility:
             event.play(self._clock.now())
 
     def _app(self) -> web.Application:
-        server = OpenADRServer(
-            vtn_id=self._script.vtn_id,
-            show_fingerprint=False,
-            http_path_prefix=PREFIX,
-            requested_poll_freq=timedelta(seconds=self._script.poll_s),
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", web.NotAppKeyWarning)  # the library's way to use aiohttp
+            server = OpenADRServer(
+                vtn_id=self._script.vtn_id,
+                show_fingerprint=False,
+                http_path_prefix=PREFIX,
+                requested_poll_freq=timedelta(seconds=self._script.poll_s),
+            )
         for service in server.services.values():  # on the instance: the library keeps these on the class
             service._create_message = partial(create_message, cert=None, key=None)
             service.ven_lookup = self._lookup
