@@ -1,15 +1,15 @@
 """Room gateway: answers owed to a VTN, kept until it took them. Called by `events` and `ven`.
 
-One row for each version of an event. A version told again is owed again: the VTN would not tell it
-if it had our answer.
+One row for each version of an event. A version told again on a poll is owed again: the VTN would not
+tell it if it had our answer.
 """
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import Enum
 from uuid import UUID
 
-from sqlalchemy import exists, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import exists, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vpp.domain.commitment import Commitment
@@ -30,22 +30,34 @@ class OwedAnswer:
     answer: EventAnswer
 
 
-async def owe(connection: AsyncConnection, taken: Commitment, notice: EventNotice, *, cancelled: bool) -> bool:
+class Owing(Enum):
+    """What came of noting an answer."""
+
+    NEW = "new"
+    AGAIN = "again"
+    KEPT = "kept"
+    NOTHING = "nothing"
+
+
+async def owe(
+    connection: AsyncConnection, taken: Commitment, notice: EventNotice, *, cancelled: bool, again: bool
+) -> Owing:
     """Write down the answer to a version, in the transaction that took it.
 
-    A version already answered keeps its answer. False where the version is older than what we hold
-    and was never answered, so that there is nothing true to say about it.
+    A version already answered keeps its answer, and is sent once more only where `again` is set: the
+    VTN told it of its own accord. NOTHING where the version is older than what we hold and was never
+    answered, so that there is nothing true to say about it.
     """
     number = notice.modification_number
-    again = await connection.execute(
-        update(table)
-        .where(table.c.commitment_id == taken.id, table.c.modification_number == number)
-        .values(request_id=notice.request_id, sent_at=None)
-    )
-    if again.rowcount:
-        return True
+    mine = (table.c.commitment_id == taken.id) & (table.c.modification_number == number)
+    known = (await connection.execute(select(table.c.sent_at).where(mine))).one_or_none()
+    if known is not None:
+        if known.sent_at is not None and not again:
+            return Owing.KEPT
+        await connection.execute(update(table).where(mine).values(request_id=notice.request_id, sent_at=None))
+        return Owing.AGAIN
     if number < taken.modification_number and not cancelled:
-        return False
+        return Owing.NOTHING
     await connection.execute(
         insert(table).values(
             commitment_id=taken.id,
@@ -54,7 +66,7 @@ async def owe(connection: AsyncConnection, taken: Commitment, notice: EventNotic
             opt_in=cancelled or bool(taken.opt_in),
         )
     )
-    return True
+    return Owing.NEW
 
 
 async def unsent(connection: AsyncConnection, source: str, *, at: datetime) -> list[OwedAnswer]:

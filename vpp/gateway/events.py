@@ -29,6 +29,22 @@ _BEFORE_EVENT = (CommitmentState.RECEIVED, CommitmentState.ACCEPTED, CommitmentS
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    """What came of one version of one event.
+
+    Attributes:
+        commitment: the commitment as it stands, if there is one.
+        at_once: an answer to send at once, kept nowhere: it depends on the notice alone, and the VTN
+            tells an unanswered event again.
+        is_new: a version never answered before.
+    """
+
+    commitment: Commitment | None = None
+    at_once: EventAnswer | None = None
+    is_new: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class EventDesk:
     """Takes events of one source into commitments.
 
@@ -44,29 +60,27 @@ class EventDesk:
     decide: Decide
     seed: int
 
-    async def take(self, notice: EventNotice) -> tuple[Commitment | None, EventAnswer | None]:
-        """Take one version of one event.
-
-        Returns the commitment, if there is one, and an answer to send at once where none is kept in
-        SQL: such a one depends on the notice alone, and the VTN tells an unanswered event again.
-        """
+    async def take(self, notice: EventNotice, *, again: bool) -> Taken:
+        """Take one version of one event; `again` says that a version already answered is answered again."""
         if notice.completed:
-            return None, None
+            return Taken()
         if notice.refusal is not None:
             await self._void_earlier(notice)
-            return None, _at_once(notice, False, notice.refusal.code, notice.refusal.reason)
+            return Taken(at_once=_at_once(notice, False, notice.refusal.code, notice.refusal.reason))
         async with self.store.begin() as connection:
             known = await self._known(connection, notice.external_id)
             signal = notice.signal
             if signal is None or (signal.cancelled and not signal.intervals and known is None):
-                return None, _at_once(notice, True, 200, "OK")
+                return Taken(at_once=_at_once(notice, True, 200, "OK"))
             signal = replace(signal, program=known.program) if known else signal
             taken = await self._receive(connection, signal)
-            owed = notice.answer_wanted and await answers.owe(connection, taken, notice, cancelled=signal.cancelled)
-        if notice.answer_wanted and not owed:
+            if not notice.answer_wanted:
+                return Taken(taken)
+            owing = await answers.owe(connection, taken, notice, cancelled=signal.cancelled, again=again)
+        if owing is answers.Owing.NOTHING:
             older = f"modification {taken.modification_number} came before this one"
-            return taken, _at_once(notice, bool(taken.opt_in), OUT_OF_SEQUENCE, older)
-        return taken, None
+            return Taken(taken, _at_once(notice, bool(taken.opt_in), OUT_OF_SEQUENCE, older))
+        return Taken(taken, is_new=owing is answers.Owing.NEW)
 
     async def missing(self, listed: Collection[str]) -> list[Commitment]:
         """Return open commitments of this source that a VTN's full list of events leaves out."""

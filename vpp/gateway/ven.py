@@ -29,7 +29,7 @@ from vpp.domain.ven import (
     VenMessage,
 )
 from vpp.gateway import answers, metrics, registration
-from vpp.gateway.events import EventDesk
+from vpp.gateway.events import EventDesk, Taken
 from vpp.gateway.reporter import Reporter
 from vpp.gateway.reports import DeliveredKw
 from vpp.ports import Clock, MarketProgram, VenClient
@@ -173,7 +173,7 @@ class Openadr2Ven:
     async def _sync(self, ven_id: str) -> VppError | None:
         """Ask for every event. An event of ours that the answer leaves out has been withdrawn."""
         full = await self._client.request_events(ven_id)
-        problem = await self._take_all(full.notices) if full else None
+        problem = await self._take_all(full.notices, again=False) if full else None
         if full is not None:
             for gone in await self._desk.missing({notice.external_id for notice in full.notices}):
                 after = await self._desk.withdraw(gone)
@@ -189,7 +189,7 @@ class Openadr2Ven:
             if message is None:
                 break
             if isinstance(message, Distribution):
-                problem = await self._take_all(message.notices) or problem
+                problem = await self._take_all(message.notices, again=True) or problem
                 listed = {notice.external_id for notice in message.notices}
                 if await self._desk.missing(listed):  # ask again before we believe it
                     problem = await self._sync(registered.ven_id) or problem
@@ -213,7 +213,7 @@ class Openadr2Ven:
             case NotUnderstood():
                 log.warning("message ignored", source=self.name, kind=message.kind)
             case Distribution():
-                await self._take_all(message.notices)
+                await self._take_all(message.notices, again=True)
 
     async def _end_registration(self, registered: Registration, message: RegistrationCancelled) -> None:
         """Our part in events already taken goes on; at the next round we ask to be let in again."""
@@ -223,29 +223,37 @@ class Openadr2Ven:
         self._registration = None
         log.warning("registration ended by the utility", source=self.name)
 
-    async def _take_all(self, notices: tuple[EventNotice, ...]) -> VppError | None:
+    async def _take_all(self, notices: tuple[EventNotice, ...], *, again: bool) -> VppError | None:
         """Take each event in its own transaction; one that fails does not hold up the others."""
         problem: VppError | None = None
         for notice in notices:
             try:
-                taken, at_once = await self._desk.take(notice)
+                taken = await self._desk.take(notice, again=again)
             except VppError as error:
                 log.warning("event not taken", source=self.name, event_id=notice.external_id, error=str(error))
                 problem = problem or error
                 continue
-            if at_once is not None and len(self._at_once) < MAX_AT_ONCE:
-                self._at_once[notice.external_id, notice.modification_number] = at_once
-            opt_in = taken.opt_in if taken else at_once is not None and at_once.opt_in
-            metrics.EVENTS.labels(self.name, "in" if opt_in else "out").inc()
-            log.info(
-                "event taken",
-                source=self.name,
-                event_id=notice.external_id,
-                modification=notice.modification_number,
-                opt_in=opt_in,
-                reason=(at_once.reason if at_once else "") if taken is None else taken.opt_reason,
-            )
+            if taken.at_once is not None and len(self._at_once) < MAX_AT_ONCE:
+                self._at_once[notice.external_id, notice.modification_number] = taken.at_once
+            if taken.is_new or taken.at_once is not None:
+                self._tell(notice, taken)
         return problem
+
+    def _tell(self, notice: EventNotice, taken: Taken) -> None:
+        if taken.at_once is not None:
+            opt_in, reason = taken.at_once.opt_in, taken.at_once.reason
+        else:
+            opt_in = bool(taken.commitment and taken.commitment.opt_in)
+            reason = taken.commitment.opt_reason if taken.commitment else ""
+        metrics.EVENTS.labels(self.name, "in" if opt_in else "out").inc()
+        log.info(
+            "event taken",
+            source=self.name,
+            event_id=notice.external_id,
+            modification=notice.modification_number,
+            opt_in=opt_in,
+            reason=reason,
+        )
 
     async def _send_answers(self, ven_id: str) -> None:
         """Send every answer owed. One the VTN cannot be told does not hold up the others."""
