@@ -1,0 +1,79 @@
+"""The portal's application: pages for people, `/api/v1` for machines, health for the orchestrator.
+
+Called by bootstrap (`vpp serve`), the simulation and the tests. Everything it needs is handed in.
+"""
+
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from contextlib import asynccontextmanager
+
+from fastapi import APIRouter, FastAPI
+from fastapi.staticfiles import StaticFiles
+
+from vpp.clock import SystemClock
+from vpp.config import Settings
+from vpp.domain.errors import NotReady
+from vpp.portal import events, health, ledger, operator, owner, sign_in, sites, statements, telemetry, utility
+from vpp.portal.context import Context
+from vpp.portal.live import LiveFeeds
+from vpp.portal.problems import install_problem_handlers
+from vpp.portal.render import BUNDLE, HERE
+from vpp.portal.security import SecurityHeaders
+from vpp.ports import Clock, MarketProgram
+from vpp.store.engine import Store
+
+_ROUTERS = (health, sign_in, operator, utility, owner, events, sites, telemetry, statements, ledger)
+
+
+def create_app(
+    store: Store,
+    clock: Clock,
+    settings: Settings,
+    programs: Mapping[str, MarketProgram],
+    *,
+    wall_clock: Clock | None = None,
+    adapter_names: Collection[str] | None = None,
+    routers: Iterable[APIRouter] = (),
+) -> FastAPI:
+    """Return the application.
+
+    Args:
+        clock: the fleet's time, which a simulation may step.
+        programs: the programmes this installation takes part in, by name.
+        wall_clock: real time, which ends sessions; the machine's own unless a test brings another.
+        adapter_names: the adapters a site may be enrolled with; None takes any name.
+        routers: more routes to mount, as of a gateway that listens.
+
+    Raises:
+        NotReady: the scripts and styles of the pages were not built.
+    """
+    if not (BUNDLE / "app.js").is_file():
+        raise NotReady("the pages' scripts are not built: run `uv sync --reinstall-package vpp-aggregator`")
+    app = FastAPI(
+        title="Virtual power plant aggregator",
+        version="1",
+        description="Events, sites, telemetry, statements and the ledger of one tenant. "
+        "Send a bearer token of scope operate, telemetry or read.",
+        openapi_url="/api/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=_lifespan,
+    )
+    app.state.context = Context(
+        store=store, clock=clock, wall_clock=wall_clock or SystemClock(), settings=settings, programs=programs
+    )
+    app.state.adapter_names = adapter_names
+    app.state.feeds = LiveFeeds()
+    app.add_middleware(SecurityHeaders)
+    install_problem_handlers(app)
+    for module in _ROUTERS:
+        app.include_router(module.router)
+    for router in routers:
+        app.include_router(router)
+    app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    yield
+    await app.state.feeds.close()

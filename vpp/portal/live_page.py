@@ -1,0 +1,120 @@
+"""The live page's numbers as texts and series: what the template shows first and the stream then replaces.
+
+Called by `operator`. Words and units are chosen here once, so that the script only puts texts in place.
+"""
+
+from dataclasses import asdict
+from typing import Any
+
+from vpp.domain.commitment import CommitmentState
+from vpp.portal.event_view import TROUBLE, EventView, SiteState
+from vpp.portal.render import age, energy, local, number, percent, power
+
+STATE_WORDS = {
+    CommitmentState.RECEIVED: "received",
+    CommitmentState.DECLINED: "declined",
+    CommitmentState.ACCEPTED: "accepted",
+    CommitmentState.ACTIVE: "running",
+    CommitmentState.RELEASING: "handing back",
+    CommitmentState.MEASURING: "being measured",
+    CommitmentState.SETTLED: "settled",
+    CommitmentState.CANCELLED: "cancelled",
+}
+
+
+def picture(view: EventView, zone: str) -> dict[str, Any]:
+    """Return the JSON-able picture of an event."""
+    return {
+        "as_of": local(view.at, zone, "%a %d %b, %H:%M:%S"),
+        "text": _texts(view, zone),
+        "alarm": _alarms(view),
+        "states": [
+            {"key": state.value, "count": view.states.get(state, 0), "trouble": state in TROUBLE} for state in SiteState
+        ],
+        "problems": [
+            {
+                "site": one.site_id,
+                "name": one.name,
+                "state": one.state.value,
+                "reason": one.reason,
+                "age": "never" if one.age_s is None else f"{age(one.age_s)} ago",
+            }
+            for one in view.problems
+        ],
+        "steps": [
+            {"at": local(step.at, zone, "%a %H:%M:%S"), "what": step.what, "why": _why(step.detail)}
+            for step in view.steps
+        ],
+        "chart": {**asdict(view.chart), "zone": zone, "now_s": view.at.timestamp()},
+    }
+
+
+def _texts(view: EventView, zone: str) -> dict[str, str]:
+    handbacks = view.handbacks
+    return {
+        "state": STATE_WORDS[view.event.state] + (", stop requested" if view.event.cancel_requested else ""),
+        "target": power(view.target_kw),
+        "metered": power(view.metered_now_kw),
+        "metered_note": _metered_note(view),
+        "forecast": percent(view.forecast_fraction, 1) if view.forecast_kwh is not None else "no plan yet",
+        "forecast_note": _forecast_note(view),
+        "so_far": energy(view.metered_kwh) if view.metered_kwh is not None or view.on_duty else "nothing yet",
+        "so_far_note": f"battery meters of {number(view.metered_sites)} sites" if view.metered_sites else "",
+        "plan": _plan(view),
+        "handback": f"{number(handbacks.verified)} of {number(handbacks.touched)}",
+        "handback_note": _handback_note(view),
+        "problem_note": _problem_note(view),
+    }
+
+
+def _alarms(view: EventView) -> dict[str, bool]:
+    fraction = view.forecast_fraction
+    return {
+        "metered": view.metered_now_kw is None or view.heard < view.on_duty,
+        "forecast": fraction is not None and fraction < 0.95,
+        "plan": view.plan_stale,
+        "handback": view.handbacks.overdue > 0,
+    }
+
+
+def _metered_note(view: EventView) -> str:
+    if not view.on_duty:
+        return "no site is under our command"
+    silent = view.on_duty - view.heard
+    heard = f"{number(view.heard)} of {number(view.on_duty)} sites heard"
+    return f"{heard}; {number(silent)} not counted" if silent else heard
+
+
+def _forecast_note(view: EventView) -> str:
+    owed = energy(view.event.committed_kwh)
+    return f"{energy(view.forecast_kwh)} of {owed}" if view.forecast_kwh is not None else f"owed: {owed}"
+
+
+def _plan(view: EventView) -> str:
+    if view.plan_age_s is None:
+        return "No control cycle has run yet."
+    words = f"Last control cycle began {age(view.plan_age_s)} ago."
+    if view.plan_stale:
+        words += " The next one is overdue."
+    if view.shortfall_kw:
+        words += f" It is {power(view.shortfall_kw)} short of the target."
+    return words
+
+
+def _handback_note(view: EventView) -> str:
+    handbacks = view.handbacks
+    if not handbacks.touched:
+        return "no site's settings were changed"
+    if handbacks.overdue:
+        return f"{number(handbacks.overdue)} overdue: not yet verified to be as they were found"
+    return "sites verified to be as they were found"
+
+
+def _problem_note(view: EventView) -> str:
+    hidden = view.problem_count - len(view.problems)
+    return f"and {number(hidden)} more" if hidden else ""
+
+
+def _why(detail: dict[str, Any]) -> str:
+    reason = detail.get("reason") or detail.get("why") or ""
+    return str(reason)[:300]
