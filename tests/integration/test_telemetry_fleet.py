@@ -186,6 +186,21 @@ async def test_meter_history_is_imported_replaced_and_leaves_missing_out(store: 
     assert found["site-002", "grid", 30.0] == (-3.0, "measured")
 
 
+async def test_energy_is_not_counted_twice_where_borders_differ(store: Store) -> None:
+    (site,) = await enrolled_sites(store, 1)
+    hour = Interval(NOON, NOON + 60 * MINUTE)
+    await stored(store, [a_reading(site.device_id, NOON + n * 5 * MINUTE, grid_kw=-2.0) for n in range(13)])
+    meter = MeterSeries(site_id=site.id, start_at=NOON, step=60 * MINUTE, energy_kwh=np.array([-1.9]))
+    async with store.begin() as connection:
+        assert await roll_up(connection, [site], hour, 15 * MINUTE) == 8
+        await import_meter_history(connection, [meter])
+    grid = {key: value for key, value in (await intervals(store)).items() if key[1] == "grid"}
+    assert grid == {(site.id, "grid", 0.0): (-1.9, "measured")}
+    async with store.begin() as connection:
+        assert await roll_up(connection, [site], hour, 15 * MINUTE) == 4
+    assert grid == {key: value for key, value in (await intervals(store)).items() if key[1] == "grid"}
+
+
 class _Devices:
     """An adapter of a small world: even sites answer, the third is away, the fifth talks nonsense."""
 

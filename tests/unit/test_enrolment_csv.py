@@ -3,6 +3,7 @@
 import csv
 import io
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.builders_enrolment import site_form
-from vpp.enrolment import EnrolmentRefused, Problem, SiteForm, read_sites_csv, write_sites_csv
+from vpp.enrolment import COLUMNS, EnrolmentRefused, Problem, SiteForm, read_sites_csv, write_sites_csv
 from vpp.enrolment.tariffs import tariff_from_json, tariff_to_json
 
 
@@ -169,3 +170,10 @@ def test_any_form_survives_the_file_and_the_store(form: SiteForm) -> None:
 def test_any_junk_is_refused_and_nothing_else_is_raised(junk: bytes | str) -> None:
     with pytest.raises(EnrolmentRefused):
         read_sites_csv(junk)
+
+
+def test_the_documentation_names_every_column_and_its_example_can_be_enrolled() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "sites-csv.md").read_text()
+    for column in COLUMNS:
+        assert f"| `{column.name}` | {'yes' if column.required else 'no'} | {column.holds} |" in page
+    assert len(read_sites_csv(page.split("```")[1].strip())) == 1

@@ -23,8 +23,14 @@ _COLUMNS = "site_id, channel, start_at, end_at, energy_kwh, quality"
 _STAGE = text("create temporary table if not exists metered_stage (like metered_interval) on commit delete rows")
 _OVERLAP = text("""
 select exists (select from metered_interval
-               where site_id = any(:site_ids) and start_at >= :first and start_at < :last)
+               where site_id = any(:site_ids) and start_at > :first and start_at < :last)
 """).bindparams(bindparam("site_ids", type_=ARRAY(Text)))
+_CLEAR = text("""
+delete from metered_interval m using metered_stage n
+where m.site_id = n.site_id and m.channel = n.channel
+and m.start_at < n.end_at and m.start_at > n.start_at - interval '1 day' and m.end_at > n.start_at
+and (m.start_at, m.end_at) <> (n.start_at, n.end_at)
+""")
 _UPSERT = text(f"""
 insert into metered_interval ({_COLUMNS})
 select distinct on (site_id, channel, start_at) {_COLUMNS} from metered_stage order by site_id, channel, start_at
@@ -52,7 +58,7 @@ class MeterSeries:
 
 
 async def import_meter_history(connection: AsyncConnection, series: Iterable[MeterSeries]) -> int:
-    """Write meter data; intervals already there are replaced. Returns how many intervals.
+    """Write meter data, in place of what is there, also of intervals with other borders; returns how many intervals.
 
     Raises:
         InvalidRequest: an energy is infinite.
@@ -63,12 +69,14 @@ async def import_meter_history(connection: AsyncConnection, series: Iterable[Met
         return 0
     first = min(as_utc(one.start_at) for one in some)
     last = max(as_utc(one.start_at) + one.step * len(one.energy_kwh) for one in some)
-    asked = {"site_ids": sorted({one.site_id for one in some}), "first": first, "last": last}
+    day = timedelta(days=1)  # no interval is longer
+    asked = {"site_ids": sorted({one.site_id for one in some}), "first": first - day, "last": last}
     if _each_once(some) and not (await connection.execute(_OVERLAP, asked)).scalar_one():
         await copy_rows(connection, f"metered_interval ({_COLUMNS})", _rows(some))
     else:
         await connection.execute(_STAGE)
         await copy_rows(connection, f"metered_stage ({_COLUMNS})", _rows(some))
+        await connection.execute(_CLEAR)
         await connection.execute(_UPSERT)
     return sum(int((~np.isnan(one.energy_kwh)).sum()) for one in some)
 

@@ -1,7 +1,8 @@
 """Room telemetry: readings to interval energy in `metered_interval`. Called by dispatch and measurement.
 
 Repeatable: a second run with more readings replaces what the first one wrote, except that nothing
-estimated replaces something measured.
+estimated replaces something measured, and that a measured interval with other borders, such as an hour
+of an imported meter file, stands: no energy is counted twice.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
-from sqlalchemy import bindparam, text
+from sqlalchemy import BindParameter, TextClause, bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import Double, Integer, Text
@@ -32,27 +33,44 @@ from reading
 where device_id = any(:device_ids) and measured_at >= :start_at and measured_at <= :end_at
 order by device_id, measured_at
 """).bindparams(bindparam("device_ids", type_=ARRAY(Integer)))
-_UPSERT = text("""
+_NEW = """
+with new as (
+    select * from unnest(:site_ids, :channels, :starts, :ends, :energies, :qualities)
+        as n(site_id, channel, start_at, end_at, energy_kwh, quality)
+)
+"""
+_OTHERWISE_CUT = """
+m.site_id = new.site_id and m.channel = new.channel
+and m.start_at < new.end_at and m.start_at > new.start_at - interval '1 day' and m.end_at > new.start_at
+and (m.start_at, m.end_at) <> (new.start_at, new.end_at)
+"""
+"""An existing interval that overlaps a new one and has other borders: energy must not count twice."""
+
+
+def _statement(sql: str) -> TextClause:
+    columns = {"site_ids": Text, "channels": Text, "starts": UtcInstant, "ends": UtcInstant, "qualities": Text}
+    bound: list[BindParameter[Any]] = [bindparam(name, type_=ARRAY(kind)) for name, kind in columns.items()]
+    return text(sql).bindparams(*bound, bindparam("energies", type_=ARRAY(Double)))
+
+
+_CLEAR = _statement(
+    f"{_NEW} delete from metered_interval m using new where {_OTHERWISE_CUT} and m.quality = 'estimated'"  # noqa: S608
+)
+_UPSERT = _statement(f"""
+{_NEW}
 insert into metered_interval (site_id, channel, start_at, end_at, energy_kwh, quality)
-select * from unnest(:site_ids, :channels, :starts, :ends, :energies, :qualities)
+select * from new where not exists (select from metered_interval m where {_OTHERWISE_CUT})
 on conflict (site_id, channel, start_at) do update
 set end_at = excluded.end_at, energy_kwh = excluded.energy_kwh, quality = excluded.quality
 where excluded.quality = 'measured' or metered_interval.quality = 'estimated'
-""").bindparams(
-    bindparam("site_ids", type_=ARRAY(Text)),
-    bindparam("channels", type_=ARRAY(Text)),
-    bindparam("starts", type_=ARRAY(UtcInstant)),
-    bindparam("ends", type_=ARRAY(UtcInstant)),
-    bindparam("energies", type_=ARRAY(Double)),
-    bindparam("qualities", type_=ARRAY(Text)),
-)
+""")  # noqa: S608 - only constants of this module are put in
 
 
 async def roll_up(connection: AsyncConnection, sites: Sequence[Site], interval: Interval, step: timedelta) -> int:
     """Write the energy of every `step` of `interval` for the channels grid and battery.
 
     Battery energy comes from the sub-meter's registers where there are some, else from power samples.
-    An interval that cannot be known gets no row. Returns the number of rows written or confirmed.
+    An interval that cannot be known gets no row. Returns the number of rows written.
     """
     pieces = list(interval.steps(step))
     edges_s = np.array([piece.start_at.timestamp() for piece in pieces] + [interval.end_at.timestamp()])
@@ -109,5 +127,5 @@ async def _upsert(connection: AsyncConnection, rows: Sequence[tuple[Any, ...]]) 
         return 0
     names = ("site_ids", "channels", "starts", "ends", "energies", "qualities")
     columns = dict(zip(names, (list(column) for column in zip(*rows, strict=True)), strict=True))
-    await connection.execute(_UPSERT, columns)
-    return len(rows)
+    await connection.execute(_CLEAR, columns)
+    return int((await connection.execute(_UPSERT, columns)).rowcount)
