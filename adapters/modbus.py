@@ -63,6 +63,16 @@ class ModbusSession:
         self.generation = 0
         """Counts connections: what was learnt on an earlier one may no longer hold."""
 
+    async def connect(self) -> int:
+        """Connect if that is needed, and return the connection's number.
+
+        Raises:
+            Unreachable: no connection, or still waiting after an earlier failure.
+        """
+        async with self._lock:
+            await self._connected()
+            return self.generation
+
     async def read(self, unit: int, address: int, count: int) -> tuple[int, ...]:
         """Read holding registers.
 
@@ -79,17 +89,18 @@ class ModbusSession:
             raise ProtocolError(f"{self}: asked for {count} registers at {address}, got {len(answer.registers)}")
         return tuple(answer.registers)
 
-    async def write(self, unit: int, address: int, registers: Sequence[int]) -> None:
-        """Write consecutive holding registers in one request.
+    async def write(self, unit: int, address: int, registers: Sequence[int], *, generation: int) -> None:
+        """Write consecutive holding registers in one request, on connection `generation` only.
 
         Raises:
-            Unreachable: nothing was sent.
+            Unreachable: nothing was sent; also where the connection is another by now.
             TimedOut: with `sent`: the device may have acted.
             OutOfRange, Rejected, Busy, Unsupported: the device refused.
         """
         await self._exchange(
             lambda client: client.write_registers(address, list(registers), device_id=unit),
             f"writing {len(registers)} registers at {address}",
+            generation,
         )
 
     async def close(self) -> None:
@@ -97,9 +108,16 @@ class ModbusSession:
         async with self._lock:
             self._drop()
 
-    async def _exchange(self, request: Callable[[AsyncModbusTcpClient], Awaitable[ModbusPDU]], what: str) -> ModbusPDU:
+    async def _exchange(
+        self,
+        request: Callable[[AsyncModbusTcpClient], Awaitable[ModbusPDU]],
+        what: str,
+        generation: int | None = None,
+    ) -> ModbusPDU:
         async with self._lock:
             client = await self._connected()
+            if generation is not None and generation != self.generation:
+                raise Unreachable(f"{self}: reconnected before {what}; where to write must be looked up again")
             try:
                 answer = await self._or_lost(request(client))
             except (TimeoutError, ModbusException, OSError) as error:

@@ -55,7 +55,7 @@ class SunSpecAdapter:
             Unsupported: the device declares none, or gives it no scale.
         """
         unit = self._client.unit(site.address)
-        found = await unit.read_models((wire.DER_CONTROL_AC, wire.DER_CAPACITY))
+        found = await unit.read_models((wire.DER_CONTROL_AC, wire.DER_CAPACITY), needed=wire.DER_CONTROL_AC)
         registers = _steerable(site, found)
         timer = _has_timer(registers)
         return Capabilities(
@@ -102,7 +102,7 @@ class SunSpecAdapter:
         check_power(site, command.power_kw)
         unit = self._client.unit(site.address)
         async with unit.control:
-            found = await unit.read_models(_CONTROL)
+            found = await unit.read_models(_CONTROL, needed=wire.DER_CONTROL_AC)
             registers = _steerable(site, found)
             if _local(found):
                 raise Busy(f"site {site.id} is switched to local control")
@@ -161,7 +161,7 @@ class SunSpecAdapter:
         self, unit: SunSpecUnit, wanted: dict[str, int], command: Command | None, doubt: DeviceError | None
     ) -> Receipt:
         try:
-            registers = (await unit.read_models((wire.DER_CONTROL_AC,)))[wire.DER_CONTROL_AC]
+            registers = (await unit.read_models((wire.DER_CONTROL_AC,))).get(wire.DER_CONTROL_AC, ())
         except DeviceError as error:
             return unknown(command, self._clock.now(), doubt or error)
         seen = _seen(registers)

@@ -69,30 +69,29 @@ class SunSpecUnit:
         self._map: ModelMap | None = None
         self.control = asyncio.Lock()
 
-    async def models(self) -> Mapping[int, Block]:
-        """The device's models by ID; of several with one ID, the first.
+    async def _current_map(self) -> ModelMap:
+        """The device's models by ID; of several with one ID, the first."""
+        generation = await self._session.connect()
+        if self._map is None or self._map.generation != generation:
+            self._map = ModelMap(await self._walk(), generation)
+        return self._map
 
-        Raises:
-            ProtocolError: this is no SunSpec device.
-        """
-        if self._map is None or self._map.generation != self._session.generation:
-            blocks = await self._walk()
-            self._map = ModelMap(blocks, self._session.generation)
-        return self._map.blocks
-
-    async def read_models(self, wanted: Iterable[int]) -> dict[int, tuple[int, ...]]:
+    async def read_models(self, wanted: Iterable[int], *, needed: int | None = None) -> dict[int, tuple[int, ...]]:
         """Read those of the wanted models that the device has, in as few requests as possible.
 
         A block the device refuses to give is left out: what it held is missing, the rest is not.
 
         Raises:
             Unreachable, TimedOut: no answer.
+            Rejected: the device has `needed` and refuses to give it.
             ProtocolError: the models are not where they were, even after looking again.
         """
         wanted = tuple(wanted)
         for _ in range(2):
-            blocks = await self.models()
+            blocks = (await self._current_map()).blocks
             found = await self._read_blocks({model: blocks[model] for model in wanted if model in blocks})
+            if needed in blocks and needed not in found:
+                raise Rejected(f"{self._session}/{self._unit}: model {needed} cannot be read now")
             if all(registers[0] == model for model, registers in found.items()):
                 return found
             self._map = None
@@ -104,8 +103,11 @@ class SunSpecUnit:
         Raises:
             DeviceError: as `ModbusSession.write`.
         """
-        start = (await self.models())[model].start
-        await self._session.write(self._unit, start + offset, registers)
+        found = await self._current_map()
+        if model not in found.blocks:
+            raise ProtocolError(f"{self._session}/{self._unit}: model {model} is gone")
+        address = found.blocks[model].start + offset
+        await self._session.write(self._unit, address, registers, generation=found.generation)
 
     async def _read_blocks(self, blocks: Mapping[int, Block]) -> dict[int, tuple[int, ...]]:
         found: dict[int, tuple[int, ...]] = {}

@@ -162,4 +162,4 @@ def _plain(value: Any) -> Any:
         return {key: inner for key, inner in items.items() if inner} or None
     if isinstance(value, list | tuple):
         return [_plain(inner) for inner in value] or None
-    return value or None
+    return value

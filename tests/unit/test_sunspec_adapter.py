@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 from pymodbus.constants import ExcCodes
 
+from adapters.modbus import ModbusSession
 from adapters.sunspec import SunSpecAdapter
 from tests.builders import a_battery, a_site
 from tests.builders_sunspec import (
@@ -25,7 +26,7 @@ from tests.builders_sunspec import (
 )
 from tests.clock import FixedClock
 from vpp.domain.device import Command, Fallback, ReceiptState
-from vpp.domain.errors import DeviceError, OutOfRange, ProtocolError, TimedOut, Unreachable, Unsupported
+from vpp.domain.errors import DeviceError, OutOfRange, ProtocolError, Rejected, TimedOut, Unreachable, Unsupported
 from vpp.domain.site import Site
 
 
@@ -212,6 +213,17 @@ async def test_a_device_without_a_setpoint_in_watts_is_unsupported(
         await adapter.close()
 
 
+async def test_controls_that_cannot_be_read_now_are_not_called_unsupported(
+    peer: SunSpecPeer, adapter: SunSpecAdapter, clock: FixedClock
+) -> None:
+    await adapter.describe(_site(peer))
+    peer.refusals[peer.start_of[704]] = ExcCodes.DEVICE_FAILURE
+    peer.refusals[peer.start_of[702]] = ExcCodes.DEVICE_FAILURE
+    with pytest.raises((Rejected, ProtocolError)):
+        await adapter.apply(_site(peer), _command(clock))
+    assert peer.writes == []
+
+
 async def test_a_setting_the_device_refuses_is_raised_while_nothing_is_written(
     peer: SunSpecPeer, adapter: SunSpecAdapter, clock: FixedClock
 ) -> None:
@@ -246,7 +258,7 @@ async def test_a_site_answers_again_after_its_connection_was_lost(clock: FixedCl
     await peer.stop()
 
 
-async def test_a_silent_device_times_out_and_its_late_answer_is_not_taken_for_another(
+async def test_a_silent_device_times_out_and_is_asked_again_on_a_new_connection(
     peer: SunSpecPeer, adapter: SunSpecAdapter
 ) -> None:
     site = _site(peer)
@@ -255,7 +267,21 @@ async def test_a_silent_device_times_out_and_its_late_answer_is_not_taken_for_an
     with pytest.raises(TimedOut):
         await adapter.read(site)
     peer.silent = False
+    peer.reads.clear()
     assert (await adapter.read(site)).soc == 0.8
+    assert (40000, 2) in peer.reads, "models are looked for again on each connection"
+
+
+async def test_nothing_is_written_on_a_connection_other_than_the_one_the_models_were_found_on(
+    peer: SunSpecPeer, clock: FixedClock
+) -> None:
+    session = ModbusSession("127.0.0.1", peer.port, clock)
+    found_on = await session.connect()
+    await session.close()
+    with pytest.raises(Unreachable, match="reconnected"):
+        await session.write(1, peer.start_of[704] + 22, [1], generation=found_on)
+    await session.close()
+    assert peer.writes == []
 
 
 async def test_many_reads_at_once_share_one_connection_in_turn(peer: SunSpecPeer, adapter: SunSpecAdapter) -> None:
