@@ -233,12 +233,14 @@ async def test_an_event_over_midnight_has_days_of_both_kinds(store: Store) -> No
         sites = await a_fleet(connection, 1)
         friday = date(2026, 8, 21)
         await history(connection, sites, friday)
+        await meter(connection, sites[0], "grid", local(friday, 18), [-2.2] * 3)  # the 2nd to 4th hour before
         commitment = await an_accepted_event(connection, local(friday, 22), *([2.0] * 4))
         await measure(connection, commitment)
         days = (await connection.execute(select(baseline.c.days).where(baseline.c.method == BASELINE))).scalar_one()
         weekend = [day for day in days if date.fromisoformat(day).weekday() >= 5]
         assert (len(weekend), len(days)) == (4, 14)
         assert "two_trading_days" in await codes(connection, BASELINE)
+        assert [row.baseline_kwh for row in await results(connection, BASELINE)] == [Decimal("2.2")] * 4
 
 
 async def test_sites_of_other_tenants_never_count(store: Store) -> None:

@@ -53,10 +53,15 @@ def test_event_and_outage_days_are_left_out() -> None:
     assert len(found.days) == 10
 
 
-def test_the_46th_day_back_is_never_used() -> None:
-    used = {WEDNESDAY - timedelta(days=back) for back in (45, 46, 47, 48)}
-    found = baseline(loads(), event_days=set(DAYS) - used)
-    assert min(found.days) >= WEDNESDAY - timedelta(days=45)
+def test_the_45th_day_back_is_used_and_the_46th_never() -> None:
+    friday = date(2026, 8, 21)
+    last, beyond = friday - timedelta(days=45), friday - timedelta(days=46)
+    assert is_business_day(last)
+    assert is_business_day(beyond)
+    busy = {friday - timedelta(days=back) for back in range(60)} - {last, beyond}
+    found = caiso_10_in_10(friday, loads(trading_day=friday), event_days=busy)
+    assert last in found.days
+    assert beyond not in found.days
 
 
 def test_between_five_and_ten_days_no_event_day_is_added() -> None:

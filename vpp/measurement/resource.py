@@ -149,7 +149,8 @@ def _ratio_finding(baseline: Baseline, day: date) -> list[Finding]:
     return [
         {
             "code": "ratio",
-            "text": "day-of ratio before the cap, and the adjustment applied",
+            "text": f"the ratio of the hours before the event was {baseline.ratio:.4f}, "
+            f"the adjustment applied is {baseline.adjustment:.4f}",
             "day": day.isoformat(),
             "ratio": round(baseline.ratio, 6),
             "adjustment": round(baseline.adjustment, 6),

@@ -8,6 +8,7 @@ import csv
 import io
 from collections.abc import Iterator
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from vpp.settlement.statements import Statement, StatementLine
 
@@ -51,12 +52,15 @@ COLUMNS = (
 
 
 def statement_csv(statement: Statement) -> str:
-    """Return the statement as CSV text; an empty cell is a value that does not apply or is not known."""
+    """Return the statement as CSV text, times by the site's local clock with its offset.
+
+    An empty cell is a value that does not apply or is not known.
+    """
     out = io.StringIO()
     writer = csv.DictWriter(out, COLUMNS, lineterminator="\r\n")
     writer.writeheader()
     for line in statement.lines:
-        for row in _rows(line):
+        for row in _rows(line, ZoneInfo(statement.time_zone)):
             writer.writerow({"month": f"{statement.month:%Y-%m}", "site_id": statement.site_id} | row)
     writer.writerow(
         {
@@ -72,13 +76,13 @@ def statement_csv(statement: Statement) -> str:
     return out.getvalue()
 
 
-def _rows(line: StatementLine) -> Iterator[dict[str, Any]]:
+def _rows(line: StatementLine, zone: ZoneInfo) -> Iterator[dict[str, Any]]:
     event = {"program": line.program, "version": line.version, "event_id": line.commitment_id}
     for stretch in line.metered:
         yield event | {
             "row": "interval",
-            "start_at": stretch.start_at.isoformat(),
-            "end_at": stretch.end_at.isoformat(),
+            "start_at": stretch.start_at.astimezone(zone).isoformat(),
+            "end_at": stretch.end_at.astimezone(zone).isoformat(),
             "metered_kwh": stretch.metered_kwh,
             "estimated": "yes" if stretch.estimated else "no",
         }
@@ -99,8 +103,8 @@ def _rows(line: StatementLine) -> Iterator[dict[str, Any]]:
         }
     yield event | {
         "row": "event",
-        "start_at": line.start_at.isoformat(),
-        "end_at": line.end_at.isoformat(),
+        "start_at": line.start_at.astimezone(zone).isoformat(),
+        "end_at": line.end_at.astimezone(zone).isoformat(),
         "measurement": line.measurement,
         "metered_kwh": line.metered_kwh,
         "credited_kwh": line.credited_kwh,

@@ -57,7 +57,8 @@ class StatementLine:
     """One event at one site.
 
     `baseline_days`, `adjustment`, and the `resource_*` figures are of the resource's baseline, shown
-    for comparison where the programme pays by sub-meter. `findings` are sentences.
+    for comparison where the programme pays by sub-meter. `cover` is the share of the event, 0-1, for which
+    this site's sub-meter was read. `findings` are sentences about the resource, with their method.
     """
 
     program: str
@@ -74,6 +75,7 @@ class StatementLine:
     resource_metered_kwh: Decimal | None
     resource_delivered_kwh: Decimal | None
     metered: tuple[MeteredPart, ...]
+    cover: float
     metered_kwh: Decimal
     credited_kwh: Decimal
     performance_factor: Decimal | None
@@ -92,6 +94,7 @@ class Statement:
     site_id: str
     site_name: str
     owner_id: str
+    time_zone: str
     month: date
     currency: str
     lines: tuple[StatementLine, ...]
@@ -127,6 +130,7 @@ async def statement(connection: AsyncConnection, site_id: str, month: date) -> S
         site_id=site_id,
         site_name=site.name,
         owner_id=site.owner_id,
+        time_zone=site.time_zone,
         month=first,
         currency=rows[0].detail["currency"] if rows else "USD",
         lines=lines,
@@ -189,6 +193,7 @@ def line_of(row: Row[Any]) -> StatementLine:
         resource_metered_kwh=_decimal(shown.get("metered_kwh")),
         resource_delivered_kwh=_decimal(shown.get("delivered_kwh")),
         metered=tuple(_metered(part) for part in detail["site"]["intervals"]),
+        cover=detail["site"]["cover"],
         metered_kwh=row.metered_kwh,
         credited_kwh=row.credited_kwh,
         performance_factor=_decimal(detail["performance_factor"]),
@@ -196,7 +201,9 @@ def line_of(row: Row[Any]) -> StatementLine:
         gross_cents=row.gross_cents,
         owner_share=Decimal(detail["owner_share"]),
         owner_cents=row.owner_cents,
-        findings=tuple(finding["text"] for method in sorted(methods) for finding in methods[method]["findings"]),
+        findings=tuple(
+            f"{method}: {found['text']}" for method in sorted(methods) for found in methods[method]["findings"]
+        ),
     )
 
 
