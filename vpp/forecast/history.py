@@ -19,17 +19,22 @@ WEEKDAYS = 10
 WEEKEND_DAYS = 4
 LOOK_BACK_DAYS = 30
 
+# The lateral part, kept from being flattened by its `offset 0`, is one narrow index range for each site,
+# channel and day; flattened, the planner reads each site's whole history (1 s instead of 0.2 s).
 _PROFILE = text("""
     select s.place,
-           m.channel,
+           c.channel,
            floor(extract(epoch from m.start_at - w.start_at) / 3600)::int as bin,
            sum(m.energy_kwh) / (sum(extract(epoch from m.end_at - m.start_at)) / 3600) as mean_kw
       from unnest(cast(:ids as text[]), cast(:zones as text[])) with ordinality as s(id, zone, place)
       join unnest(cast(:window_zones as text[]), cast(:starts as timestamptz[]), cast(:ends as timestamptz[]))
            as w(zone, start_at, end_at) on w.zone = s.zone
-      join metered_interval m
-           on m.site_id = s.id and m.channel = any(array['grid', 'battery'])
-          and m.start_at >= w.start_at and m.start_at < w.end_at
+     cross join (values ('grid'), ('battery')) as c(channel)
+     cross join lateral (
+           select start_at, end_at, energy_kwh
+             from metered_interval
+            where site_id = s.id and channel = c.channel and start_at >= w.start_at and start_at < w.end_at
+           offset 0) as m
      group by 1, 2, 3
 """)
 
