@@ -10,8 +10,10 @@ from typing import Any
 from uuid import uuid4
 from xml.sax.saxutils import escape
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from openleadr.errors import FingerprintMismatch
 from openleadr.messaging import create_message, etree, validate_xml_signature
-from signxml.exceptions import InvalidSignature
+from signxml.exceptions import SignXMLException
 
 from market.openadr2.patches import Element, parse_document
 from market.openadr2.wire import NAMESPACES, duration_of, instant_of, read_event, text_of
@@ -36,6 +38,15 @@ POINT_ID = "vpp-delivered-power"
 MIN_SAMPLING = timedelta(minutes=1)
 MAX_SAMPLING = timedelta(hours=1)
 READING_TYPE = "Summed"
+
+_SIGNATURE_ERRORS = (
+    SignXMLException,
+    FingerprintMismatch,
+    UnsupportedAlgorithm,
+    ValueError,
+    AttributeError,  # the library looks into a certificate that is not there
+    TypeError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +102,14 @@ def empty() -> Element:
 def _verify(root: Element, fingerprint: str) -> None:
     try:
         validate_xml_signature(root, fingerprint)
-    except (InvalidSignature, ValueError, AttributeError, TypeError) as error:
+    except (
+        SignXMLException,
+        FingerprintMismatch,
+        UnsupportedAlgorithm,
+        ValueError,
+        AttributeError,
+        TypeError,
+    ) as error:
         raise InvalidRequest("signature", str(error)[:200], f"the VTN's own, of {fingerprint}") from error
 
 

@@ -8,7 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from openleadr.messaging import create_message
+from openleadr.utils import certificate_fingerprint
 
 from market.openadr2 import messages
 from market.openadr2.messages import Signing, decode, read_message
@@ -193,6 +197,34 @@ def test_a_report_carries_kilowatts_and_is_valid() -> None:
     offer = messages.report_offer(["http://utility.example/elrp"], START_AT)
     root = parse_document(messages.encode("oadrRegisterReport", UNSIGNED, ven_id="v", request_id="1", reports=[offer]))
     assert root.findtext(".//{*}siScaleCode") == "k"
+
+
+def _signing() -> tuple[Signing, str]:
+    """A key of our own making and its certificate's OpenADR fingerprint."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "utility.example")])
+    now = datetime.now(UTC)
+    unsigned = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    unsigned = unsigned.serial_number(1).not_valid_before(now - HOUR).not_valid_after(now + HOUR)
+    cert = unsigned.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return Signing(cert=cert, key=key.private_bytes(*form)), certificate_fingerprint(cert)
+
+
+def test_only_what_the_expected_certificate_signed_once_is_read() -> None:
+    signing, fingerprint = _signing()
+    expected = Signing(vtn_fingerprint=fingerprint)
+    body = messages.encode("oadrPoll", signing, ven_id="ven1")
+    assert decode(body, expected)[0] == "oadrPoll"
+    stranger, _ = _signing()
+    for refused in (
+        body,  # replayed
+        messages.encode("oadrPoll", UNSIGNED, ven_id="ven1"),
+        messages.encode("oadrPoll", stranger, ven_id="ven1"),
+        messages.encode("oadrPoll", signing, ven_id="ven1").replace(b"ven1", b"ven2"),
+    ):
+        with pytest.raises(InvalidRequest, match="signature"):
+            decode(refused, expected)
 
 
 BOMB = b'<!DOCTYPE a [<!ENTITY b "c">]><oadrPayload xmlns="http://openadr.org/oadr-2.0b/2012/07">&b;</oadrPayload>'
