@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from market.openadr2 import Openadr2Client
 from vpp.commitments import Decision
 from vpp.domain.commitment import Commitment
-from vpp.domain.settlement import EventDelivery, MonthlyPay, ProgramTerms
+from vpp.domain.settlement import MonthlyPay, ProgramTerms
 from vpp.domain.time import Interval
 from vpp.gateway import Openadr2Ven
 from vpp.ports import Clock
@@ -47,9 +47,6 @@ class FlatProgram:
 
     def monthly_pay(self, month: date, events: Any, terms: ProgramTerms) -> MonthlyPay:
         raise NotImplementedError
-
-    def unused(self, event: EventDelivery) -> None:
-        """Nothing is measured here."""
 
 
 @dataclass(slots=True)
