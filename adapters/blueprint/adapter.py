@@ -5,7 +5,7 @@ from typing import Any
 
 from adapters.blueprint import wire
 from adapters.blueprint.client import BlueprintClient
-from vpp.domain.device import Capabilities, Command, Reading, Receipt
+from vpp.domain.device import Capabilities, Command, ControlKind, Reading, Receipt
 from vpp.domain.errors import Unsupported
 from vpp.domain.site import Site
 from vpp.ports import Clock
@@ -15,6 +15,7 @@ class BlueprintAdapter:
     """Refuses every call with `Unsupported` until it is written."""
 
     name = "blueprint"
+    control = ControlKind.SETPOINT_KW
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

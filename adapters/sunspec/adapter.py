@@ -37,6 +37,7 @@ class SunSpecAdapter:
     """
 
     name = "sunspec"
+    control = ControlKind.SETPOINT_KW
 
     def __init__(self, clock: Clock, *, connect_timeout_s: float = 3.0, read_timeout_s: float = 5.0) -> None:
         self._clock = clock

@@ -43,6 +43,7 @@ class TeslaAdapter:
     """
 
     name = "tesla"
+    control = ControlKind.MODE
 
     def __init__(
         self,

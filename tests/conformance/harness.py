@@ -23,8 +23,11 @@ class Harness(Protocol):
 
     clock: FixedClock
     site: Site
-    measured_at: datetime
-    """What a reading must say of when it was measured."""
+
+    @property
+    def measured_at(self) -> datetime:
+        """What a reading must say of when it was measured."""
+        ...
 
     async def adapter(self) -> DeviceAdapter:
         """A new adapter, open, as after a restart of ours."""
@@ -155,7 +158,7 @@ class TeslaHarness:
 
     def discharges(self) -> bool:
         tariff = self.peer.settings["tariff_content_v2"]
-        return self.peer.settings["default_real_mode"] == "autonomous" and tariff["code"] == "VPP-EVENT"
+        return bool(self.peer.settings["default_real_mode"] == "autonomous" and tariff["code"] == "VPP-EVENT")
 
     def settings(self) -> Any:
         return builders_tesla.without_zeros({**self.peer.settings, **self.peer.components})
@@ -208,7 +211,7 @@ VENDORS: dict[str, Callable[[FixedClock], AbstractAsyncContextManager[Harness]]]
 def a_command(harness: Harness, **changes: Any) -> Command:
     """Discharge 4 kW for an hour from now."""
     now = harness.clock.now()
-    usual = {
+    usual: dict[str, Any] = {
         "id": COMMAND_ID,
         "site_id": harness.site.id,
         "power_kw": 4.0,
