@@ -20,7 +20,7 @@ log = structlog.get_logger()
 
 STOP_WITHIN_S = 15.0
 RESTART_PAUSE_S = 0.2
-FAILURES_IN_A_ROW = 10
+FAILURES_IN_A_ROW = 4
 LIVED_WELL_S = 5.0
 
 

@@ -19,9 +19,10 @@ from vpp.demo import Demo, DemoScript, Outcome, play
 from vpp.demo.watch import Moment
 from vpp.domain.errors import VppError
 from vpp.simulation.devices import serve_devices
-from vpp.simulation.faults import FaultPlan, fault_from_json
+from vpp.simulation.faults import fault_from_json
 from vpp.simulation.fleet import TIME_ZONE
-from vpp.simulation.utility import UtilityScript, serve_utility
+from vpp.simulation.utility import serve_utility
+from vpp.simulation.utility_script import UtilityScript
 
 simulate = typer.Typer(help="Parts of a simulated world, each a process of its own.", no_args_is_help=True)
 app.add_typer(simulate, name="simulate")
@@ -153,7 +154,7 @@ async def _devices(configured: Settings, world: dict[str, object]) -> None:
         seed=int(str(world["seed"])), sites=int(str(world["sites"])), day=date.fromisoformat(str(world["day"]))
     )
     fleet = script.fleet(int(str(world["base_port"])))
-    faults = FaultPlan(fault_from_json(fault) for fault in world["faults"])  # type: ignore[attr-defined]
+    faults = tuple(fault_from_json(fault) for fault in world["faults"])  # type: ignore[attr-defined]
     async with bootstrap.clock_for(configured, "devices") as clock:
         await bootstrap.until_stopped(
             serve_devices(

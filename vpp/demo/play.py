@@ -5,7 +5,7 @@ import json
 import shutil
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -25,7 +25,8 @@ from vpp.processes import Processes
 from vpp.simulation.clock import ClockServer
 from vpp.simulation.faults import demo_faults
 from vpp.simulation.fleet import VirtualFleet
-from vpp.simulation.utility import Block, Change, ScriptedEvent, UtilityScript
+from vpp.simulation.utility_script import Block, Change, ScriptedEvent, UtilityScript
+from vpp.simulation.web import free_ports
 from vpp.store.embedded import running_servers, stop_servers
 from vpp.store.engine import Store
 from vpp.store.migrate import migrate
@@ -52,7 +53,7 @@ class Addresses:
     def find(cls, sites: int, portal: int | None) -> "Addresses":
         """Free ports: four anywhere, and one for each virtual SunSpec device in a row."""
         utility, tesla, truth, spare = _free_ports(4)
-        return cls(portal=portal or spare, utility=utility, tesla=tesla, truth=truth, sunspec=_free_row(sites))
+        return cls(portal=portal or spare, utility=utility, tesla=tesla, truth=truth, sunspec=free_ports(sites))
 
 
 class Demo:
@@ -96,7 +97,7 @@ class Demo:
         self.store = Store(urls.database_url, urls.redis_url)
         self._stack.push_async_callback(self.store.close)
         self._say(f"enrolling {self.script.sites} sites with sixty days of meter history")
-        self.logins = await set_stage(self.store, self.script, fleet)
+        self.logins = await set_stage(self.store, self.script, fleet, self.var_dir)
         self.clock = ClockServer(self.script.start_at)
         await self.clock.start()
         self._stack.push_async_callback(self.clock.stop)
@@ -146,8 +147,18 @@ class Demo:
         await self.processes.start("work", ["work"])
         await self.processes.start("gateway", ["gateway"])
         await self.processes.start("serve", ["serve", "--port", str(self.addresses.portal)])
-        await self.clock.wait_for(set(LOOPS), START_WITHIN_S)
-        await self._wait_for_portal()
+        await self._unless_a_process_fails(self.clock.wait_for(set(LOOPS), START_WITHIN_S))
+        await self._unless_a_process_fails(self._wait_for_portal())
+
+    async def _unless_a_process_fails(self, work: Coroutine[Any, Any, None]) -> None:
+        """Wait for something only as long as everyone it depends on can be kept running."""
+        task = asyncio.ensure_future(work)
+        try:
+            while not (await asyncio.wait({task}, timeout=1.0))[0]:
+                self.processes.check()
+            task.result()
+        finally:
+            task.cancel()
 
     def _utility_script(self) -> UtilityScript:
         nominated_kw = self.script.nominated_kw(self.fleet)
@@ -176,7 +187,6 @@ class Demo:
                         return
                 except httpx.TransportError:
                     pass
-                self.processes.check()
                 if time.monotonic() > deadline:
                     raise NotReady(f"the portal did not get ready; see {self.var_dir / 'log' / 'serve.log'}")
                 await asyncio.sleep(0.1)
@@ -190,8 +200,7 @@ class Demo:
         at: datetime = self.script.start_at
         while at < self.script.end_at:
             at += STEP
-            await self.clock.run_until(at)
-            self.processes.check()
+            await self._unless_a_process_fails(self.clock.run_until(at))
             async with self.store.begin() as connection:
                 now = await moment(connection, at)
             await each_step(now)
@@ -227,21 +236,3 @@ def _free_ports(count: int) -> list[int]:
     finally:
         for each in sockets:
             each.close()
-
-
-def _free_row(count: int) -> int:
-    """The first of `count` free ports in a row, below the range the system hands out by itself."""
-    for base in range(20_000, 32_000 - count, max(count, 500)):
-        if all(_is_free(port) for port in range(base, base + count)):
-            return base
-    raise NotReady(f"no {count} free ports in a row between 20000 and 32000")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
