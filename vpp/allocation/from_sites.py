@@ -21,8 +21,8 @@ class Policy:
         drift_soc: kept above the owner's reserve, because a battery's own estimate of its charge drifts.
         peak_guard: share by which a site's peak is aimed lower, because load forecasts err.
         wear_price_per_kwh: of discharged energy.
-        shortfall_price_per_kwh: of not delivering: above any energy price, below what raising a site's
-            demand peak costs, so that the award never costs an owner a peak.
+        shortfall_price_per_kwh: of not delivering: above any energy price, and so low that holding a kW
+            of demand peak is worth more for hours, so that the award does not cost an owner a peak.
         excess_price_per_kwh: of delivering more than owed: above what a tariff can gain by it, so that
             the award is not exceeded except to hold a site's own peak.
         delivery_margin: share aimed at above the target, against devices that give a little less.
@@ -33,7 +33,7 @@ class Policy:
     drift_soc: float = 0.01
     peak_guard: float = 0.02
     wear_price_per_kwh: float = 0.04
-    shortfall_price_per_kwh: float = 10.0
+    shortfall_price_per_kwh: float = 3.0
     excess_price_per_kwh: float = 1.0
     delivery_margin: float = 0.01
     capability_margin: float = 0.03

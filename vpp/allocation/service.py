@@ -22,6 +22,8 @@ from vpp.domain.fleet import Bools, FleetState, Floats
 from vpp.domain.site import Site
 from vpp.domain.time import Interval
 
+SOONER = 0.01
+
 __all__ = ["Capability", "Plan", "capability", "plan"]
 
 
@@ -76,7 +78,7 @@ def plan(
     problem = build_problem(
         takes_kw, steps, committed, policy,
         commitment_kw=aimed_kw, committed=committed, fixed_kw=block_power.sum(axis=0),
-        shortfall_price_per_kwh=np.full(len(steps), policy.shortfall_price_per_kwh),
+        shortfall_price_per_kwh=_shortfall_price(len(steps), policy),
         excess_price_per_kwh=np.full(len(steps), policy.excess_price_per_kwh),
     )  # fmt: skip
     answer = solve(problem, Options(time_limit_s=policy.time_limit_s))
@@ -97,6 +99,11 @@ def plan(
         site_ids=tuple(site.id for site in sites), steps=tuple(steps), usable=can, power_kw=power,
         shortfall_kw=np.where(short < 1e-6, 0.0, short), expected_soc=soc, info=info,
     )  # fmt: skip
+
+
+def _shortfall_price(steps: int, policy: Policy) -> Floats:
+    """A little dearer the sooner, so that what cannot be met is missing late, when more may have changed."""
+    return policy.shortfall_price_per_kwh * np.linspace(1.0 + SOONER, 1.0, steps)
 
 
 def _named(seen: View, where: Bools) -> list[str]:
