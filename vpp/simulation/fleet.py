@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -17,6 +18,7 @@ from vpp.domain.fleet import Floats
 from vpp.domain.site import ProgramEnrolment, Site
 from vpp.domain.time import as_utc
 from vpp.simulation.control import Control
+from vpp.simulation.enrolling import enrolment_csv, site_rows
 from vpp.simulation.history import QUARTER, History, replay
 from vpp.simulation.people import People
 from vpp.simulation.physics import Params
@@ -82,6 +84,14 @@ class VirtualFleet:
     def control(self) -> Control:
         """The owners' own settings, before anyone commands anything."""
         return native_control(self.sites, self.reserve_soc, self.start_at)
+
+    def site_rows(self) -> list[dict[str, Any]]:
+        """The sites as the entries `POST /api/v1/sites` takes."""
+        return site_rows(self.sites)
+
+    def enrolment_csv(self) -> str:
+        """The sites as the file `vpp enrol` reads."""
+        return enrolment_csv(self.sites)
 
     def history(self, days: int = HISTORY_DAYS) -> tuple[tuple[datetime, ...], Floats, Floats]:
         """The last `days` before `start_at` in whole hours, with each battery under its own native control.

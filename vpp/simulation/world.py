@@ -6,8 +6,9 @@ One process, one thread; nothing here waits.
 
 import heapq
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -52,7 +53,7 @@ class World:
 
     def __init__(self, fleet: VirtualFleet, *, faults: Iterable[Fault] = (), step_s: float = 60.0) -> None:
         self.fleet = fleet
-        self.now = fleet.start_at
+        self.now = self.device_time = fleet.start_at
         self.faults = FaultPlan(faults)
         self.reserve_soc = fleet.reserve_soc
         self._step = timedelta(seconds=step_s)
@@ -92,6 +93,11 @@ class World:
     def advance_to(self, at: datetime) -> None:
         """Let time pass to the last whole step at or before `at`; nothing if it has already."""
         self._pass_time(floor_to(at, self._step))
+
+    def tell_time(self, at: datetime) -> None:
+        """What the devices' clocks show, to the second; physics follows as `advance_to` has it."""
+        self.device_time = max(self.device_time, as_utc(at).replace(microsecond=0))
+        self.advance_to(at)
 
     def view(self, row: int) -> View:
         """What the device says of itself now, with the lies its faults make it tell."""
@@ -154,6 +160,14 @@ class World:
         for at in (fault.start_at, fault.end_at):
             heapq.heappush(self._agenda, at)
         self._keep_appointments()
+
+    def true_state(self, row: int) -> dict[str, Any]:
+        """A site's true state, JSON-able, whatever its device says."""
+        return asdict(self._true_view(row)) | {
+            "at": self.now.isoformat(),
+            "setpoint_on": bool(self._control.setpoint_on[row]),
+            "reserve_soc": float(self.reserve_soc[row]),
+        }
 
     def truth(self) -> Truth:
         """What has really happened until now."""
