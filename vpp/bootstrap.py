@@ -4,7 +4,7 @@ import asyncio
 import secrets
 import signal
 from collections.abc import AsyncIterator, Coroutine, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sunspec import SunSpecAdapter
-from adapters.tesla import TeslaAdapter
+from adapters.tesla import TeslaAdapter, Token
+from adapters.tesla.auth import TOKEN_URL
 from market.coned_csrp import ConEdCsrp
 from market.elrp import Elrp
 from market.openadr2 import Openadr2Client
@@ -31,7 +32,7 @@ from vpp.ports import Clock, DeviceAdapter, MarketProgram, VenClient
 from vpp.simulation.clock import SteppedClock
 from vpp.store.embedded import running_servers
 from vpp.store.engine import Store
-from vpp.store.shared import SharedCallBudget
+from vpp.store.shared import SharedCallBudget, SharedTokens
 
 RANKS: Mapping[str, int | None] = {
     "devices": 0,
@@ -67,6 +68,26 @@ class Secrets:
         return (self._folder / name).read_text(encoding="utf-8").strip()
 
 
+class TeslaTokens:
+    """Tesla's tokens where all workers see them."""
+
+    def __init__(self, shared: SharedTokens) -> None:
+        self._shared = shared
+
+    async def load(self, account: str) -> Token | None:
+        """The newest token of an account."""
+        found = await self._shared.load(account)
+        return None if found is None else Token(*found)
+
+    async def save(self, account: str, token: Token) -> None:
+        """Keep a token; returns only when it is safe."""
+        await self._shared.save(account, token.access, token.refresh)
+
+    def exclusive(self, account: str) -> AbstractAsyncContextManager[None]:
+        """Held while an account's token is refreshed."""
+        return self._shared.exclusive(account)
+
+
 def adapters(settings: Settings, store: Store, clock: Clock) -> dict[str, DeviceAdapter]:
     """Every vendor this release knows, by name."""
     return {
@@ -75,7 +96,9 @@ def adapters(settings: Settings, store: Store, clock: Clock) -> dict[str, Device
             settings.adapter_urls.get("tesla", TESLA_URL),
             Secrets(settings.secrets_dir),
             clock,
+            tokens=TeslaTokens(SharedTokens(store, clock, "tesla")),
             budget=SharedCallBudget(store.redis, "tesla"),
+            token_url=settings.adapter_urls.get("tesla_token", TOKEN_URL),
         ),
     }
 
@@ -109,6 +132,7 @@ async def serve(settings: Settings, *, host: str, port: int) -> None:
     """Portal and API until told to stop."""
     async with open_store(settings, pool_size=10) as store, clock_for(settings, "portal") as clock:
         app: FastAPI = create_app(store, clock, settings, programs())
+        app.state.adapter_names = frozenset(ADAPTERS)
         server = uvicorn.Server(
             uvicorn.Config(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=5)
         )
@@ -193,6 +217,7 @@ def openadr2_ven(settings: Settings, store: Store, clock: Clock, client: VenClie
         decide=decide,
         delivered_kw=delivered,
         poll_s=settings.openadr2_poll_s,
+        seed=secrets.randbits(32) if settings.seed is None else settings.seed,
     )
 
 

@@ -23,6 +23,7 @@ class Settings(BaseSettings):
     idle_read_interval_s: float = Field(1800.0, gt=0, description="how often devices are read otherwise")
     cycle_s: float = Field(300.0, gt=0, description="length of one control cycle")
     heartbeat_s: float = Field(5.0, gt=0, description="a worker silent for three of these has died")
+    seed: int | None = Field(None, description="fixes random starts, for simulations; unset draws them anew")
     tenant: str = Field("default", description="the tenant whose events the gateway receives")
     openadr2_poll_s: float = Field(60.0, gt=0, description="how often the VEN polls its VTN")
     openadr2_vtn_url: str | None = Field(None, description="the utility's OpenADR 2.0b VTN")

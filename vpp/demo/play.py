@@ -25,6 +25,7 @@ from vpp.processes import Processes
 from vpp.simulation.clock import ClockServer
 from vpp.simulation.faults import demo_faults
 from vpp.simulation.fleet import VirtualFleet
+from vpp.simulation.tesla_account import FIRST_REFRESH_TOKEN
 from vpp.simulation.utility_script import Block, Change, ScriptedEvent, UtilityScript
 from vpp.simulation.web import free_ports
 from vpp.store.embedded import running_servers, stop_servers
@@ -110,17 +111,28 @@ class Demo:
         here = "http://127.0.0.1"
         secrets = self.var_dir / "secrets"
         secrets.mkdir(mode=0o700, exist_ok=True)
-        (secrets / "tesla_access_token").write_text("demo-access", encoding="utf-8")
+        for name, secret in (
+            ("tesla_client_id", "demo"),
+            ("tesla_client_secret", "demo"),
+            ("tesla_refresh_token", FIRST_REFRESH_TOKEN),
+        ):
+            (secrets / name).write_text(secret, encoding="utf-8")
         return {
             "VPP_VAR_DIR": str(self.var_dir),
             "VPP_DATABASE_URL": database_url,
             "VPP_REDIS_URL": redis_url,
             "VPP_CLOCK_ADDRESS": self.clock.address,
             "VPP_TENANT": TENANT,
+            "VPP_SEED": str(self.script.seed),
             "VPP_OPENADR2_VTN_URL": f"{here}:{self.addresses.utility}/OpenADR2/Simple/2.0b",
             "VPP_OPENADR2_POLL_S": "300",
             "VPP_OPENADR2_PROGRAMS": json.dumps({MARKET_CONTEXT: PROGRAM}),
-            "VPP_ADAPTER_URLS": json.dumps({"tesla": f"{here}:{self.addresses.tesla}"}),
+            "VPP_ADAPTER_URLS": json.dumps(
+                {
+                    "tesla": f"{here}:{self.addresses.tesla}",
+                    "tesla_token": f"{here}:{self.addresses.tesla}/oauth2/v3/token",
+                }
+            ),
             "VPP_SECRETS_DIR": str(secrets),
             "VPP_HEARTBEAT_S": "1",
         }

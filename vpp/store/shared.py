@@ -1,8 +1,17 @@
-"""Small things several processes must agree on, kept in Valkey: how many calls a vendor still allows today."""
+"""Small things several workers must agree on: how many calls a vendor still allows, and its newest tokens."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import date
+from uuid import NAMESPACE_URL, uuid5
 
 from redis.asyncio import Redis
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
+
+from vpp.ports import Clock
+from vpp.store.engine import Store
+from vpp.store.tables.vendors import vendor_token
 
 _KEEP_BUDGET_S = 3 * 24 * 3600
 _TAKE = """
@@ -25,3 +34,38 @@ class SharedCallBudget:
         name = f"vpp:budget:{self._vendor}:{day.isoformat()}:{key}"
         taken = await self._take(keys=[name], args=[count, "" if limit is None else limit, _KEEP_BUDGET_S])
         return bool(taken)
+
+
+class SharedTokens:
+    """A vendor's OAuth tokens in PostgreSQL, one refresh at a time among all workers."""
+
+    def __init__(self, store: Store, clock: Clock, vendor: str) -> None:
+        self._store, self._clock, self._vendor = store, clock, vendor
+
+    async def load(self, account: str) -> tuple[str, str | None] | None:
+        """The newest access and refresh token of an account."""
+        async with self._store.begin() as connection:
+            query = select(vendor_token.c.access_token, vendor_token.c.refresh_token).where(
+                vendor_token.c.vendor == self._vendor, vendor_token.c.account == account
+            )
+            row = (await connection.execute(query)).first()
+        return None if row is None else (row.access_token, row.refresh_token)
+
+    async def save(self, account: str, access_token: str, refresh_token: str | None) -> None:
+        """Keep tokens; returns when they are committed."""
+        values = {"access_token": access_token, "refresh_token": refresh_token, "saved_at": self._clock.now()}
+        statement = insert(vendor_token).values(vendor=self._vendor, account=account, **values)
+        async with self._store.begin() as connection:
+            await connection.execute(
+                statement.on_conflict_do_update(
+                    index_elements=[vendor_token.c.vendor, vendor_token.c.account], set_=values
+                )
+            )
+
+    @asynccontextmanager
+    async def exclusive(self, account: str) -> AsyncIterator[None]:
+        """Held while an account's tokens are refreshed; ends with the connection if a worker dies."""
+        key = uuid5(NAMESPACE_URL, f"{self._vendor}\n{account}").int % (1 << 63)
+        async with self._store.begin() as connection:
+            await connection.execute(select(func.pg_advisory_xact_lock(key)))
+            yield
