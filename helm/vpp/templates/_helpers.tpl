@@ -1,0 +1,138 @@
+{{- define "vpp.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "vpp.fullname" -}}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" }}
+{{- else if contains (include "vpp.name" .) .Release.Name }}
+{{- .Release.Name | trunc 40 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name (include "vpp.name" .) | trunc 40 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{- define "vpp.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "vpp.name" .root }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .role }}
+{{- end }}
+
+{{- define "vpp.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+{{ include "vpp.selectorLabels" . }}
+{{- end }}
+
+{{- define "vpp.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create }}
+{{- default (include "vpp.fullname" .) .Values.serviceAccount.name }}
+{{- else }}
+{{- default "default" .Values.serviceAccount.name }}
+{{- end }}
+{{- end }}
+
+{{- define "vpp.image" -}}
+{{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) }}
+{{- end }}
+
+{{/* Addresses come from Secrets only: they hold passwords. */}}
+{{- define "vpp.serverEnv" -}}
+- name: VPP_DATABASE_URL
+  valueFrom: {secretKeyRef: {name: {{ .Values.database.existingSecret }}, key: {{ .Values.database.key }}}}
+- name: VPP_REDIS_URL
+  valueFrom: {secretKeyRef: {name: {{ .Values.redis.existingSecret }}, key: {{ .Values.redis.key }}}}
+{{- end }}
+
+{{- define "vpp.podSecurityContext" -}}
+runAsNonRoot: true
+runAsUser: {{ .Values.podSecurityContext.runAsUser }}
+runAsGroup: {{ .Values.podSecurityContext.runAsGroup }}
+fsGroup: {{ .Values.podSecurityContext.fsGroup }}
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{- define "vpp.containerSecurityContext" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end }}
+
+{{/* What a pod of any role has in common: .root, .role, .values (the role's), .container (its text). */}}
+{{- define "vpp.pod" -}}
+metadata:
+  annotations:
+    checksum/config: {{ include (print .root.Template.BasePath "/configmap.yaml") .root | sha256sum }}
+    {{- with .values.podAnnotations }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  labels:
+    {{- include "vpp.labels" . | nindent 4 }}
+    {{- with .root.Values.podLabels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+spec:
+  serviceAccountName: {{ include "vpp.serviceAccountName" .root }}
+  automountServiceAccountToken: false
+  # A Service named vpp would put VPP_PORT and the like among our settings.
+  enableServiceLinks: false
+  terminationGracePeriodSeconds: {{ .graceS }}
+  {{- with .root.Values.image.pullSecrets }}
+  imagePullSecrets:
+    {{- range . }}
+    - name: {{ . }}
+    {{- end }}
+  {{- end }}
+  securityContext:
+    {{- include "vpp.podSecurityContext" .root | nindent 4 }}
+  containers:
+    - name: {{ .role }}
+      image: {{ include "vpp.image" .root | quote }}
+      imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+      command: [vpp]
+      securityContext:
+        {{- include "vpp.containerSecurityContext" .root | nindent 8 }}
+      envFrom:
+        - configMapRef: {name: {{ include "vpp.fullname" .root }}}
+      env:
+        {{- include "vpp.serverEnv" .root | nindent 8 }}
+        {{- if .root.Values.session.existingSecret }}
+        - name: VPP_SESSION_SECRET
+          valueFrom:
+            secretKeyRef: {name: {{ .root.Values.session.existingSecret }}, key: {{ .root.Values.session.key }}}
+        {{- end }}
+      {{- .container | nindent 6 }}
+      resources:
+        {{- toYaml .values.resources | nindent 8 }}
+      volumeMounts:
+        - {name: tmp, mountPath: /tmp}
+        - {name: var, mountPath: /var/lib/vpp}
+        {{- if .root.Values.vendors.existingSecret }}
+        - {name: vendors, mountPath: /etc/vpp/secrets, readOnly: true}
+        {{- end }}
+        {{- if and (eq .role "gateway") .root.Values.gateway.certificate.existingSecret }}
+        - {name: openadr2, mountPath: /etc/vpp/openadr2, readOnly: true}
+        {{- end }}
+  volumes:
+    - {name: tmp, emptyDir: {}}
+    - {name: var, emptyDir: {}}
+    {{- if .root.Values.vendors.existingSecret }}
+    - {name: vendors, secret: {secretName: {{ .root.Values.vendors.existingSecret }}, defaultMode: 288}}
+    {{- end }}
+    {{- if and (eq .role "gateway") .root.Values.gateway.certificate.existingSecret }}
+    - {name: openadr2, secret: {secretName: {{ .root.Values.gateway.certificate.existingSecret }}, defaultMode: 288}}
+    {{- end }}
+  {{- with .root.Values.nodeSelector }}
+  nodeSelector:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .root.Values.tolerations }}
+  tolerations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .root.Values.affinity }}
+  affinity:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
