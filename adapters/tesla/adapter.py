@@ -37,7 +37,7 @@ class TeslaAdapter:
         tokens: keeps rotated tokens; in memory by default.
         budget: counts settings per site and UTC day; in memory by default.
         token_url: where tokens are renewed.
-        settings_per_day: settings a site may change in a day; a fifth is kept for release.
+        settings_per_day: settings a site may change in a day, a fifth kept for release; None is no limit.
         timeout_s: deadline of one request [s].
         readback_delay_s: machine time left to Tesla between a write and its readback [s].
     """
@@ -54,7 +54,7 @@ class TeslaAdapter:
         tokens: TokenStore | None = None,
         budget: CallBudget | None = None,
         token_url: str = TOKEN_URL,
-        settings_per_day: int = 5,
+        settings_per_day: int | None = 5,
         timeout_s: float = 10.0,
         readback_delay_s: float = 1.0,
     ) -> None:
@@ -212,12 +212,12 @@ class TeslaAdapter:
         What is changed must be changed back today, so as many again are left for that.
         """
         now = self._clock.now()
-        most = min(int(self._settings_per_day * (1 - _RELEASE_SHARE)), self._settings_per_day - writes)
-        if not await self._budget.take(f"tesla:{site.address}", now.date(), writes, None if unlimited else most):
+        a_day = self._settings_per_day
+        most = None if unlimited or a_day is None else min(int(a_day * (1 - _RELEASE_SHARE)), a_day - writes)
+        if not await self._budget.take(f"tesla:{site.address}", now.date(), writes, most):
             tomorrow = datetime.combine(now.date() + timedelta(days=1), time(), UTC)
             raise RateLimited(
-                f"site {site.id}: {writes} settings to change and to change back exceed what is left of "
-                f"{self._settings_per_day} a day",
+                f"site {site.id}: {writes} settings to change and to change back exceed what is left of {a_day} a day",
                 retry_at=tomorrow,
             )
 
