@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tests.builders_allocation import a_problem, breaches, oracle_objective, random_arrays, random_problem
 from vpp.allocation import Options, Problem, solve
+from vpp.allocation.answer import feasible
 from vpp.allocation.exact import SPLIT
 from vpp.allocation.limits import max_charge_kw, max_discharge_kw
 from vpp.allocation.linear import segment_ends
@@ -176,6 +177,14 @@ def test_excess_is_priced_only_where_it_says_so() -> None:
 def test_power_that_is_fixed_elsewhere_counts_as_delivered() -> None:
     answer = solve(a_problem(fixed_kw=np.full(4, 1.5), excess_price_per_kwh=1.0))
     np.testing.assert_allclose(answer.battery_kw.sum(axis=0), 0.5)
+
+
+def test_power_a_battery_cannot_give_is_cut_back_whatever_a_solver_says() -> None:
+    problem = a_problem(discharge_efficiency=np.full(2, 0.5))
+    power, energy = feasible(problem, np.full((2, 4), 5.0))
+    # 6 kWh above the floor give 3 kWh at the terminals
+    np.testing.assert_allclose(power.sum(axis=1), 3.0)
+    np.testing.assert_allclose(energy[:, -1], 2.0)
 
 
 def test_no_sites_means_shortfall_and_no_error() -> None:

@@ -16,7 +16,7 @@ from tests.builders import a_battery, a_demand_charge, a_site, a_state, a_tariff
 from tests.clock import NOON
 from vpp.allocation import ModeState, Policy, capability, horizon_steps, plan
 from vpp.allocation.horizon import owed
-from vpp.allocation.pricing import prices
+from vpp.allocation.pricing import applies, prices
 from vpp.domain.errors import InvalidRequest
 from vpp.domain.fleet import Quality
 from vpp.domain.site import EnergyPeriod
@@ -97,13 +97,16 @@ def test_what_cannot_be_met_is_missing_at_the_end() -> None:
 
 
 def test_nobody_is_moved_before_the_event_or_charged_during_it() -> None:
+    # full batteries, dear energy and a load: left to its tariff alone, every site would discharge at once
     sites = some_sites(4)
-    targets = some_targets(5, 5)
-    steps = steps_of(sites, targets, START - timedelta(hours=1))
-    made = plan(sites, a_state(sites), flat(sites, steps), targets, steps)
-    before = [k for k, step in enumerate(steps) if step.end_at <= START]
+    targets = some_targets(5, 5, start_at=START + timedelta(hours=1))
+    steps = steps_of(sites, targets)
+    made = plan(sites, a_state(sites, soc=1.0), flat(sites, steps, 4.0), targets, steps)
+    before = [k for k, step in enumerate(steps) if step.end_at <= targets[0].interval.start_at]
+    during = [k for k, step in enumerate(steps) if k not in before and step.end_at <= targets[-1].interval.end_at]
     assert (made.power_kw[:, before] == 0).all()
-    assert (made.power_kw[:, [k for k, s in enumerate(steps) if s.end_at <= targets[-1].interval.end_at]] >= 0).all()
+    assert (made.power_kw[:, during] >= 0).all()
+    assert (made.power_kw[:, during].sum(axis=0) > 5.0).all()
 
 
 def test_a_site_with_a_peak_after_the_event_keeps_energy_for_it() -> None:
@@ -169,13 +172,15 @@ def test_a_promise_covers_with_a_margin_and_names_sites_that_cannot_be_used() ->
 
 
 def test_no_owners_demand_peak_is_spent_on_a_promise() -> None:
+    # even where the peak costs next to nothing and the promise would earn more
     tariff = a_tariff(demand=(a_demand_charge(start_h=18, end_h=21, price_per_kw=Decimal("0.50")),))
     sites = [a_site(1, tariff=tariff, peak_so_far_kw={"any_time": 4.0}, import_limit_kw=50.0)]
-    targets = some_targets(5, 5)
+    targets = some_targets(4, 4)
     steps = steps_of(sites, targets)
     load = np.array([[9.0 if step.start_at >= START + timedelta(hours=3) else 2.0 for step in steps]])
     said = capability(sites, a_state(sites, soc=1.0), load, targets, steps)
     assert not said.covered
+    assert capability(sites, a_state(sites, soc=1.0), load * 0.4, targets, steps).covered
 
 
 def test_steps_that_end_before_the_event_are_refused() -> None:
@@ -231,6 +236,15 @@ def test_prices_follow_the_local_clock_on_days_that_are_not_24_hours_long(day: s
     assert int(found.demand_window.sum()) == 5
     last_peak = max(k for k, on in enumerate(found.demand_window[0]) if on)
     assert steps[last_peak].start_at.astimezone(zone).hour == 20
+
+
+def test_a_period_ends_where_the_next_one_begins() -> None:
+    charge = a_demand_charge(start_h=16, end_h=21, weekdays=(1, 2, 3, 4, 5))
+    friday, saturday = datetime(2026, 8, 21, tzinfo=UTC), datetime(2026, 8, 22, tzinfo=UTC)
+    assert applies(charge, friday.replace(hour=16))
+    assert applies(charge, friday.replace(hour=20, minute=59))
+    assert not applies(charge, friday.replace(hour=21))
+    assert not applies(charge, saturday.replace(hour=17))
 
 
 def test_each_demand_charge_has_its_own_peak_and_sites_of_one_clock_share_a_window() -> None:
