@@ -69,7 +69,7 @@ def _answer(
 
 
 def _finish(
-    problem: Problem, battery_kw: Floats, capacity_kw: Floats, price: Floats, bound: float,
+    problem: Problem, battery_kw: Floats, capacity_kw: Floats, price_per_kwh: Floats, bound: float,
     status: str, solver: str, started: float, attempts: tuple[str, ...],
 ) -> Allocation:  # fmt: skip
     """Make the power feasible to the last digit and cost it anew."""
@@ -80,7 +80,7 @@ def _finish(
     idle = idle_breach(problem)
     return Allocation(
         battery_kw=battery_kw, soc=energy / problem.capacity_kwh[:, None], shortfall_kw=shortfall,
-        capacity_kw=capacity_kw, marginal_price_per_kwh=price, site_cost=costs, objective=objective, bound=bound,
+        capacity_kw=capacity_kw, marginal_price_per_kwh=price_per_kwh, site_cost=costs, objective=objective, bound=bound,
         gap=(objective - bound) / max(1.0, abs(objective)), status=status, solver=str(solver),
         seconds=time.perf_counter() - started, attempts=attempts,
         over_export=idle.over_export, over_import=idle.over_import,
