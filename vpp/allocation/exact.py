@@ -80,7 +80,8 @@ def _finish(
     idle = idle_breach(problem)
     return Allocation(
         battery_kw=battery_kw, soc=energy / problem.capacity_kwh[:, None], shortfall_kw=shortfall,
-        capacity_kw=capacity_kw, marginal_price_per_kwh=price_per_kwh, site_cost=costs, objective=objective, bound=bound,
+        capacity_kw=capacity_kw, marginal_price_per_kwh=price_per_kwh, site_cost=costs,
+        objective=objective, bound=bound,
         gap=(objective - bound) / max(1.0, abs(objective)), status=status, solver=str(solver),
         seconds=time.perf_counter() - started, attempts=attempts,
         over_export=idle.over_export, over_import=idle.over_import,
