@@ -214,6 +214,8 @@ def test_autonomous_mode_sells_only_where_selling_beats_every_other_hour() -> No
     assert usual[wednesday_5pm] == TO_LOAD
     assert usual[wednesday_noon] == HOLD
     event = time_of_use_tariff(0.52, 0.31, 0.08, (16, 21))
+    event["sell_tariff"]["energy_charges"]["Summer"]["rates"]["ON_PEAK"] = 0.12
+    assert (trade_table(event, day) != EXPORT).all()
     event["sell_tariff"]["energy_charges"]["Summer"]["rates"]["ON_PEAK"] = 5.0
     table = trade_table(event, day)
     assert table[wednesday_5pm] == EXPORT
