@@ -153,5 +153,5 @@ async def _picture(read: Read) -> dict[str, Any]:
     try:
         return await read()
     except (SQLAlchemyError, RedisError, VppError, OSError, TimeoutError) as error:
-        _log.warning("live picture could not be read", exc_info=error)
+        _log.warning("live picture could not be read", error=str(error)[:500])
         return {"trouble": "The event could not be read just now. The numbers below are old."}

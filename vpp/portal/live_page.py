@@ -8,7 +8,8 @@ from typing import Any
 
 from vpp.domain.commitment import CommitmentState
 from vpp.portal.event_view import TROUBLE, EventView, SiteState
-from vpp.portal.render import age, energy, local, number, percent, power
+from vpp.portal.live_cards import cards
+from vpp.portal.render import age, local, number, power
 
 STATE_WORDS = {
     CommitmentState.RECEIVED: "received",
@@ -22,11 +23,12 @@ STATE_WORDS = {
 }
 
 
-def picture(view: EventView, zone: str) -> dict[str, Any]:
-    """Return the JSON-able picture of an event."""
+def picture(view: EventView, zone: str, method: str | None) -> dict[str, Any]:
+    """Return the JSON-able picture of an event; `method` is how its programme counts delivery."""
     return {
         "as_of": local(view.at, zone, "%a %d %b, %H:%M:%S"),
-        "text": _texts(view, zone),
+        "cards": cards(view, method),
+        "text": _texts(view),
         "alarm": _alarms(view),
         "states": [
             {"key": state.value, "count": view.states.get(state, 0), "trouble": state in TROUBLE} for state in SiteState
@@ -49,17 +51,10 @@ def picture(view: EventView, zone: str) -> dict[str, Any]:
     }
 
 
-def _texts(view: EventView, zone: str) -> dict[str, str]:
+def _texts(view: EventView) -> dict[str, str]:
     handbacks = view.handbacks
     return {
         "state": STATE_WORDS[view.event.state] + (", stop requested" if view.event.cancel_requested else ""),
-        "target": power(view.target_kw),
-        "metered": power(view.metered_now_kw),
-        "metered_note": _metered_note(view),
-        "forecast": percent(view.forecast_fraction, 1) if view.forecast_kwh is not None else "no plan yet",
-        "forecast_note": _forecast_note(view),
-        "so_far": energy(view.metered_kwh) if view.metered_kwh is not None or view.on_duty else "nothing yet",
-        "so_far_note": f"battery meters of {number(view.metered_sites)} sites" if view.metered_sites else "",
         "plan": _plan(view),
         "handback": f"{number(handbacks.verified)} of {number(handbacks.touched)}",
         "handback_note": _handback_note(view),
@@ -68,29 +63,12 @@ def _texts(view: EventView, zone: str) -> dict[str, str]:
 
 
 def _alarms(view: EventView) -> dict[str, bool]:
-    fraction = view.forecast_fraction
-    return {
-        "metered": view.metered_now_kw is None or view.heard < view.on_duty,
-        "forecast": fraction is not None and fraction < 0.95,
-        "plan": view.plan_stale,
-        "handback": view.handbacks.overdue > 0,
-    }
-
-
-def _metered_note(view: EventView) -> str:
-    if not view.on_duty:
-        return "no site is under our command"
-    silent = view.on_duty - view.heard
-    heard = f"{number(view.heard)} of {number(view.on_duty)} sites heard"
-    return f"{heard}; {number(silent)} not counted" if silent else heard
-
-
-def _forecast_note(view: EventView) -> str:
-    owed = energy(view.event.committed_kwh)
-    return f"{energy(view.forecast_kwh)} of {owed}" if view.forecast_kwh is not None else f"owed: {owed}"
+    return {"plan": view.plan_stale, "handback": view.handbacks.overdue > 0}
 
 
 def _plan(view: EventView) -> str:
+    if view.event.state is not CommitmentState.ACTIVE:
+        return ""
     if view.plan_age_s is None:
         return "No control cycle has run yet."
     words = f"Last control cycle began {age(view.plan_age_s)} ago."

@@ -68,7 +68,12 @@ async def event(request: Request, context: Ctx, subject: Operator, event_id: UUI
             settings=context.settings,
         )
         zone = await queries_events.fleet_zone(connection, tenant_id=subject.tenant_id, program=view.event.program)
-    values = {"view": view, "live": picture(view, zone), "zone": zone, "titles": titles(context)}
+    values = {
+        "view": view,
+        "live": picture(view, zone, method_of(context, view.event.program)),
+        "zone": zone,
+        "titles": titles(context),
+    }
     return page(request, "operator_event.html", values, subject=subject)
 
 
@@ -91,7 +96,7 @@ async def live(request: Request, context: Ctx, subject: Operator, event_id: UUID
                 at=context.clock.now(),
                 settings=context.settings,
             )
-        return picture(view, zone)
+        return picture(view, zone, method_of(context, found.program))
 
     last_id = request.headers.get("last-event-id")
     stream: AsyncIterator[bytes] = feeds.watch(event_id, subject.account_id, read, last_id)
@@ -115,8 +120,9 @@ async def sites(
         rows, total = await queries_fleet.list_sites(
             connection, tenant_id=subject.tenant_id, at=now, search=search, limit=DEFAULT, offset=offset
         )
+        active = await queries_events.any_active(connection, tenant_id=subject.tenant_id)
         shown = await load_sites(connection, tenant_id=subject.tenant_id, site_ids=[row.id for row in rows])
-        qualities = await site_qualities(connection, shown, at=now, settings=context.settings, active=False)
+        qualities = await site_qualities(connection, shown, at=now, settings=context.settings, active=active)
         totals = await queries_fleet.fleet_totals(connection, tenant_id=subject.tenant_id)
     values = {
         "rows": rows,
@@ -133,6 +139,12 @@ async def sites(
     }
     partial = request.headers.get("hx-request") == "true" and "hx-boosted" not in request.headers
     return page(request, "fleet_table.html" if partial else "fleet.html", values, subject=subject)
+
+
+def method_of(context: Context, program: str) -> str | None:
+    """How a programme counts delivery; None where this installation does not know it."""
+    known = context.programs.get(program)
+    return known.measurement if known else None
 
 
 def titles(context: Context) -> dict[str, str]:

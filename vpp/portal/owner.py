@@ -17,7 +17,7 @@ from vpp.domain.fleet import Quality
 from vpp.domain.site import Site
 from vpp.domain.units import fraction_from_percent
 from vpp.enrolment import ReserveChange, get_site, load_sites, reserve_changes, set_reserve
-from vpp.portal import queries_fleet, queries_owner
+from vpp.portal import queries_events, queries_fleet, queries_owner
 from vpp.portal.auth import Subject, require_role
 from vpp.portal.context import Context, Ctx
 from vpp.portal.operator import titles
@@ -162,7 +162,8 @@ async def _site_views(
         connection, tenant_id=subject.tenant_id, owner_id=_owner_id(subject), at=now, limit=MOST_SITES
     )
     by_id = {row.id: row for row in rows}
-    qualities = await site_qualities(connection, sites, at=now, settings=context.settings, active=False)
+    active = await queries_events.any_active(connection, tenant_id=subject.tenant_id)
+    qualities = await site_qualities(connection, sites, at=now, settings=context.settings, active=active)
     views = []
     for site in sites:
         row = by_id[site.id]

@@ -3,6 +3,7 @@
 Called by `app.create_app`. Machines get `application/problem+json`; people get a page that says the same.
 """
 
+import traceback
 from dataclasses import asdict
 from typing import Any
 from urllib.parse import quote
@@ -108,12 +109,13 @@ async def _framework(request: Request, error: Exception) -> Response:
 
 
 async def _server_away(request: Request, error: Exception) -> Response:
-    _log.warning("server away", path=request.url.path, error=type(error).__name__, exc_info=error)
+    _log.warning("server away", path=request.url.path, error=str(error)[:500])
     headers = {"retry-after": "5"}
     return problem(request, 503, "Not ready", "PostgreSQL or Valkey does not answer; try again soon", headers=headers)
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     # Sent from outside our middleware, so the headers that keep a page safe are put on here.
-    _log.error("unexpected error", path=request.url.path, exc_info=error)
+    # Not `exc_info`: a console that shows local variables would write a password down.
+    _log.error("unexpected error", path=request.url.path, trace="".join(traceback.format_exception(error)))
     return problem(request, 500, "Something broke", "This is our fault and has been logged.", headers=SECURITY_HEADERS)

@@ -200,6 +200,14 @@ async def answers(connection: AsyncConnection, event_id: UUID) -> list[Answer]:
     ]
 
 
+async def any_active(connection: AsyncConnection, *, tenant_id: str) -> bool:
+    """Whether an event of the tenant is running, in which case devices are read more often."""
+    query = select(commitment.c.id).where(
+        commitment.c.tenant_id == tenant_id, commitment.c.state == CommitmentState.ACTIVE.value
+    )
+    return (await connection.execute(query.limit(1))).first() is not None
+
+
 async def fleet_zone(connection: AsyncConnection, *, tenant_id: str, program: str | None = None) -> str:
     """Return the time zone most of the sites are in; UTC where there are none."""
     query = select(fleet.site.c.time_zone).where(fleet.site.c.tenant_id == tenant_id)

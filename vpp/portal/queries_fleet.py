@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select, true
+from sqlalchemy import ColumnElement, Interval, Select, and_, func, literal, or_, select, true
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -122,7 +123,7 @@ async def parts(connection: AsyncConnection, event_id: UUID) -> dict[str, Part]:
     last = (
         select(command)
         .where(command.c.commitment_id == event_id)
-        .distinct(command.c.site_id)
+        .ext(distinct_on(command.c.site_id))
         .order_by(command.c.site_id, command.c.cycle_start_at.desc())
         .subquery()
     )
@@ -158,7 +159,7 @@ async def power_buckets(
         .join(dispatch.handback, dispatch.handback.c.site_id == device.c.site_id)
         .where(dispatch.handback.c.commitment_id == event_id)
     )
-    just_before = reading.c.measured_at - timedelta(microseconds=1)
+    just_before = reading.c.measured_at - literal(timedelta(microseconds=1), type_=Interval())
     bucket = func.date_bin(step, just_before, literal(start_at, type_=reading.c.measured_at.type))
     by_site = (
         select(bucket.label("start_at"), func.avg(reading.c.battery_kw).label("power_kw"))

@@ -1,9 +1,11 @@
 """Jinja templates to answers, and the words and units numbers are shown in. Called by every page router."""
 
 import hashlib
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import date, datetime
 from decimal import Decimal
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -73,11 +75,16 @@ def megawatts(power_kw: float | None) -> str:
     return UNKNOWN if power_kw is None else f"{number(mw_from_kw(power_kw), 3)} MW"
 
 
+def mw(power_kw: float) -> str:
+    """MW with three digits, for a column whose head names the unit."""
+    return number(mw_from_kw(power_kw), 3)
+
+
 def energy(energy_kwh: float | None) -> str:
     """kWh with as many digits as make sense."""
     if energy_kwh is None:
         return UNKNOWN
-    digits = 2 if abs(energy_kwh) < 10 else 1 if abs(energy_kwh) < 1000 else 0
+    digits = 2 if abs(energy_kwh) < 10 else 1 if abs(energy_kwh) < 100 else 0
     return f"{number(float(energy_kwh), digits)} kWh"
 
 
@@ -112,6 +119,12 @@ def as_energy(value: Decimal | None) -> str:
     return UNKNOWN if value is None else f"{plain(value)} kWh"
 
 
+def days(listed: Sequence[date]) -> str:
+    """`3, 4, 5 Aug` with each month named once."""
+    by_month = groupby(listed, key=lambda day: day.strftime("%b"))
+    return ", ".join(f"{', '.join(str(day.day) for day in some)} {name}" for name, some in by_month)
+
+
 def month(at: datetime, zone: str) -> str:
     """`2026-08` on the local calendar."""
     return at.astimezone(ZoneInfo(zone)).strftime("%Y-%m")
@@ -123,6 +136,11 @@ def local(at: datetime | None, zone: str, form: str = "%a %d %b %Y, %H:%M") -> s
         return UNKNOWN
     here = at.astimezone(ZoneInfo(zone))
     return f"{here.strftime(form)} {here.strftime('%Z')}"
+
+
+def clock(at: datetime, zone: str) -> str:
+    """`16:00`, for a column whose zone is named beside it."""
+    return at.astimezone(ZoneInfo(zone)).strftime("%H:%M")
 
 
 def window(start_at: datetime, end_at: datetime, zone: str) -> str:
@@ -151,6 +169,23 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for shown in (number, power, megawatts, energy, percent, money, price, plain, as_energy, month, local, window, age):
+    for shown in (
+        number,
+        power,
+        megawatts,
+        energy,
+        percent,
+        money,
+        price,
+        plain,
+        as_energy,
+        mw,
+        clock,
+        days,
+        month,
+        local,
+        window,
+        age,
+    ):
         environment.filters[shown.__name__] = shown
     return environment

@@ -12,9 +12,9 @@ from fastapi.responses import Response
 from vpp.domain.errors import NotFound
 from vpp.portal import queries_events
 from vpp.portal.auth import Subject, require_role
-from vpp.portal.context import Context, Ctx
+from vpp.portal.context import Ctx
 from vpp.portal.live_page import STATE_WORDS
-from vpp.portal.operator import titles
+from vpp.portal.operator import method_of, titles
 from vpp.portal.owner import csv_answer
 from vpp.portal.paging import DEFAULT, FARTHEST
 from vpp.portal.render import page
@@ -55,7 +55,7 @@ async def event(request: Request, context: Ctx, subject: Utility, event_id: UUID
         row, commitment = await queries_events.get_event(
             connection, event_id, tenant_id=subject.tenant_id, program=program
         )
-        report = await read_report(connection, commitment, method=_method(context, program), at=context.clock.now())
+        report = await read_report(connection, commitment, method=method_of(context, program), at=context.clock.now())
         values = {
             "event": row,
             "report": report,
@@ -76,7 +76,7 @@ async def download(context: Ctx, subject: Utility, event_id: UUID) -> Response:
         _, commitment = await queries_events.get_event(
             connection, event_id, tenant_id=subject.tenant_id, program=program
         )
-        report = await read_report(connection, commitment, method=_method(context, program), at=context.clock.now())
+        report = await read_report(connection, commitment, method=method_of(context, program), at=context.clock.now())
     return csv_answer(report_csv(commitment, report), f"report-{commitment.external_id}.csv")
 
 
@@ -84,8 +84,3 @@ def _program(subject: Subject) -> str:
     if subject.program is None:  # the table's constraint forbids it; a query must never widen for it
         raise NotFound("this account has no programme")
     return subject.program
-
-
-def _method(context: Context, program: str) -> str | None:
-    known = context.programs.get(program)
-    return known.measurement if known else None

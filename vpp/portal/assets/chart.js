@@ -10,6 +10,8 @@ export class EventChart {
     this.box = box;
     this.data = data;
     this.plot = new uPlot(this.options(), this.columns(), box);
+    this.readOut();
+    box.addEventListener("mouseleave", () => this.readOut());
     new ResizeObserver(() => this.plot.setSize(this.size())).observe(box);
   }
 
@@ -19,6 +21,13 @@ export class EventChart {
     this.plot.setData(this.columns(), same);
     if (!same) this.plot.setScale("x", { min: data.at_s[0], max: data.at_s.at(-1) });
     this.plot.redraw();
+    if (this.plot.cursor.idx == null) this.readOut();
+  }
+
+  // With no pointer on the chart its legend tells the last metered step.
+  readOut() {
+    const last = this.data.metered_kw.findLastIndex((value) => value != null);
+    this.plot.setLegend({ idx: last < 0 ? 0 : last });
   }
 
   columns() {
@@ -27,7 +36,7 @@ export class EventChart {
 
   size() {
     const width = Math.max(260, Math.floor(this.box.clientWidth));
-    return { width, height: width < 500 ? 240 : 320 };
+    return { width, height: width < 500 ? 240 : 400 };
   }
 
   options() {

@@ -54,10 +54,9 @@ function show(picture) {
     for (const place of document.querySelectorAll(`[data-live="${key}"]`)) put(place, text);
   }
   for (const [key, on] of Object.entries(picture.alarm)) {
-    for (const place of document.querySelectorAll(`[data-alarm="${key}"]`)) {
-      place.classList.toggle(place.classList.contains("stat") ? "alarm" : "bad", on);
-    }
+    for (const place of document.querySelectorAll(`[data-alarm="${key}"]`)) place.classList.toggle("bad", on);
   }
+  showCards(picture.cards);
   showStates(picture.states);
   showProblems(picture.problems);
   showSteps(picture.steps);
@@ -67,6 +66,16 @@ function show(picture) {
 function put(place, text) {
   if (place.textContent.trim() === text) return; // an unchanged text is not announced again
   place.replaceChildren(text === "unknown" ? make("span", "unknown", text) : text);
+}
+
+function showCards(cards) {
+  document.querySelectorAll("[data-card]").forEach((place, nth) => {
+    const card = cards[nth];
+    place.classList.toggle("alarm", card.alarm);
+    put(place.querySelector("h2"), card.label);
+    put(place.querySelector(".big"), card.value);
+    put(place.querySelector(".note"), card.note);
+  });
 }
 
 function showStates(states) {

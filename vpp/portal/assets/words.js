@@ -7,5 +7,5 @@ export function number(value, digits) {
 
 export function energy(energyKwh) {
   const size = Math.abs(energyKwh);
-  return `${number(energyKwh, size < 10 ? 2 : size < 1000 ? 1 : 0)} kWh`;
+  return `${number(energyKwh, size < 10 ? 2 : size < 100 ? 1 : 0)} kWh`;
 }
