@@ -98,6 +98,8 @@ def adapters(settings: Settings, store: Store, clock: Clock) -> dict[str, Device
             clock,
             tokens=TeslaTokens(SharedTokens(store, clock, "tesla")),
             budget=SharedCallBudget(store.redis, "tesla"),
+            settings_per_day=settings.tesla_settings_per_day or None,
+            readback_delay_s=settings.tesla_readback_delay_s,
             token_url=settings.adapter_urls.get("tesla_token", TOKEN_URL),
         ),
     }
@@ -239,8 +241,8 @@ async def until_stopped(*loops: Coroutine[Any, Any, None]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    tasks = [asyncio.ensure_future(each) for each in loops]
-    stopping = asyncio.ensure_future(stop.wait())
+    tasks: list[asyncio.Task[Any]] = [asyncio.create_task(each) for each in loops]
+    stopping: asyncio.Task[Any] = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:

@@ -39,4 +39,6 @@ class Settings(BaseSettings):
     )
     openadr2_vtn_fingerprint: str | None = Field(None, description="fingerprint the VTN's signatures must have")
     openadr2_sign: bool = Field(False, description="sign what we send")
+    tesla_settings_per_day: int = Field(5, ge=0, description="setting changes a plan allows a day; 0: no limit")
+    tesla_readback_delay_s: float = Field(1.0, ge=0, description="wait before a Tesla setting is read back")
     adapter_urls: dict[str, str] = Field(default_factory=dict, description="vendor cloud base addresses by adapter")

@@ -89,6 +89,7 @@ class Processes:
                 sys.executable,
                 "-m",
                 "vpp",
+                "--debug",  # nobody watches a child's terminal: its log holds the whole trace
                 *child.arguments,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,

@@ -101,8 +101,16 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:  # noqa: BLE001 - the last line of defence: said in one line, never swallowed
         if type(error).__module__.startswith(("click", "typer")) and hasattr(error, "format_message"):
             return _fail(error.format_message(), code=2)
-        return _fail(f"{type(error).__name__}: {error}")
+        first = _first(error)
+        return _fail(str(first) if isinstance(first, VppError) else f"{type(first).__name__}: {first}")
     return code if isinstance(code, int) else 0
+
+
+def _first(error: BaseException) -> BaseException:
+    """The first cause inside groups of errors that happened side by side."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _fail(message: str, *, code: int = 1) -> int:

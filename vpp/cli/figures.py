@@ -69,7 +69,7 @@ async def _settle(configured: Settings, program: Any, month: date, tenant_id: st
 def statement(site: str, month: Month, json_to: JsonTo = None) -> None:
     """A site's monthly statement as CSV (or JSON)."""
     found = within(_statement(settings(), site, first_day(month)))
-    emit(asdict(found), json_to, lambda: sys.stdout.write(statement_csv(found)))
+    emit(asdict(found), json_to, lambda: console.print(statement_csv(found), end="", markup=False, soft_wrap=True))
 
 
 async def _statement(configured: Settings, site: str, month: date) -> Any:

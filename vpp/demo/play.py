@@ -135,6 +135,8 @@ class Demo:
             ),
             "VPP_SECRETS_DIR": str(secrets),
             "VPP_HEARTBEAT_S": "1",
+            "VPP_TESLA_SETTINGS_PER_DAY": "0",
+            "VPP_TESLA_READBACK_DELAY_S": "0",
         }
 
     async def _start_processes(self) -> None:

@@ -8,6 +8,7 @@
 6. send, with an expiry, and record the receipts
 """
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from vpp.allocation import ModeState, Plan, plan
 from vpp.dispatch.fleet import Called, call_fleet
 from vpp.dispatch.judge import judge_last_cycle
-from vpp.dispatch.modes import mode_states
+from vpp.dispatch.modes import ends_too_early, mode_states
 from vpp.dispatch.progress import delivered_kwh
 from vpp.dispatch.send import send
 from vpp.dispatch.tools import Tools
@@ -88,18 +89,22 @@ async def _plan(
 ) -> None:
     modes = await mode_states(connection, commitment, called.sites, tools.mode_adapters, at=interval.start_at)
     remaining = tuple(t for t in commitment.targets if t.interval.end_at > interval.start_at)
-    made = plan(called.sites, called.state, called.net_load_kw, remaining, called.steps, mode_sites=modes)
+    # Off the event loop: a solve may take a second, and a worker that is silent so long looks dead.
+    made = await asyncio.to_thread(
+        plan, called.sites, called.state, called.net_load_kw, remaining, called.steps, mode_sites=modes
+    )
     await _record_plan(connection, commitment, interval, made)
+    extended = await ends_too_early(connection, commitment, modes)
     rows = [
-        _command_row(commitment, site, power_kw, interval)
-        for site, power_kw in _wanted(made, called, modes, commitment.window.end_at)
+        _command_row(commitment, site, power_kw, interval, mode=site.id in modes)
+        for site, power_kw in _wanted(made, called, modes, commitment.window.end_at, extended)
     ]
     if rows:
         await connection.execute(insert(commands), rows)
 
 
 def _wanted(
-    made: Plan, called: Called, modes: Mapping[str, ModeState], event_end_at: datetime
+    made: Plan, called: Called, modes: Mapping[str, ModeState], event_end_at: datetime, extended: frozenset[str]
 ) -> list[tuple[Site, float]]:
     """Which sites get a command this cycle, and what for.
 
@@ -114,7 +119,7 @@ def _wanted(
         now_kw = float(made.power_kw[i, 0])
         if site.id in modes:
             running = modes[site.id] is ModeState.RUNNING
-            if (now_kw > 0) != running and (available[i] or running):
+            if ((now_kw > 0) != running or (running and site.id in extended)) and (available[i] or running):
                 wanted.append((site, now_kw))
         elif available[i] and bool((abs(made.power_kw[i, :event_steps]) > 1e-6).any()):
             wanted.append((site, now_kw))
@@ -139,8 +144,13 @@ async def _record_plan(connection: AsyncConnection, commitment: Commitment, inte
     )
 
 
-def _command_row(commitment: Commitment, site: Site, power_kw: float, interval: Interval) -> dict[str, Any]:
-    lease = (interval.end_at - interval.start_at) * 2
+def _command_row(
+    commitment: Commitment, site: Site, power_kw: float, interval: Interval, *, mode: bool
+) -> dict[str, Any]:
+    """The row of one command. A mode device is told once, so its order runs to the event's end; the lease
+    that a worker renews each cycle is what the reaper watches."""
+    end_at = commitment.window.end_at + GRACE_AFTER_END
+    lease = end_at if mode else interval.start_at + 2 * interval.duration
     return {
         "id": command_id(commitment, site.id, interval.start_at),
         "commitment_id": commitment.id,
@@ -149,7 +159,7 @@ def _command_row(commitment: Commitment, site: Site, power_kw: float, interval: 
         "power_kw": power_kw,
         "reserve_soc": site.reserve_soc,
         "not_before": interval.start_at,
-        "expires_at": min(interval.start_at + lease, commitment.window.end_at + GRACE_AFTER_END),
+        "expires_at": min(lease, end_at),
         "state": ReceiptState.PLANNED.value,
         "reason": "",
         "updated_at": interval.start_at,

@@ -1,9 +1,9 @@
 """Where each mode-only site stands in an event: not yet used, running, or used up."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vpp.allocation import ModeState
@@ -43,3 +43,18 @@ async def mode_states(
         over = row.power_kw <= 0 or row.state in _FAILED
         states[row.site_id] = ModeState.RELEASED if over else ModeState.RUNNING
     return states
+
+
+async def ends_too_early(
+    connection: AsyncConnection, commitment: Commitment, modes: Mapping[str, ModeState]
+) -> frozenset[str]:
+    """Running mode sites whose order ends before the event does, as after a modification that extends it."""
+    running = [site_id for site_id, state in modes.items() if state is ModeState.RUNNING]
+    if not running:
+        return frozenset()
+    rows = await connection.execute(
+        select(commands.c.site_id, func.max(commands.c.expires_at).label("expires_at"))
+        .where(commands.c.commitment_id == commitment.id, commands.c.site_id.in_(running))
+        .group_by(commands.c.site_id)
+    )
+    return frozenset(row.site_id for row in rows if row.expires_at < commitment.window.end_at)

@@ -1,5 +1,7 @@
 """Small things several workers must agree on: how many calls a vendor still allows, and its newest tokens."""
 
+import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import date
@@ -41,15 +43,26 @@ class SharedTokens:
 
     def __init__(self, store: Store, clock: Clock, vendor: str) -> None:
         self._store, self._clock, self._vendor = store, clock, vendor
+        self._seen: dict[str, tuple[str, str | None]] = {}
+        self._refreshing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def load(self, account: str) -> tuple[str, str | None] | None:
-        """The newest access and refresh token of an account."""
+        """The newest access and refresh token of an account.
+
+        Answered from memory, since every call to the vendor asks; `exclusive` forgets, so that a
+        refresh always starts from what another worker may have saved.
+        """
+        if account in self._seen:
+            return self._seen[account]
         async with self._store.begin() as connection:
             query = select(vendor_token.c.access_token, vendor_token.c.refresh_token).where(
                 vendor_token.c.vendor == self._vendor, vendor_token.c.account == account
             )
             row = (await connection.execute(query)).first()
-        return None if row is None else (row.access_token, row.refresh_token)
+        if row is None:
+            return None
+        self._seen[account] = (row.access_token, row.refresh_token)
+        return self._seen[account]
 
     async def save(self, account: str, access_token: str, refresh_token: str | None) -> None:
         """Keep tokens; returns when they are committed."""
@@ -61,11 +74,14 @@ class SharedTokens:
                     index_elements=[vendor_token.c.vendor, vendor_token.c.account], set_=values
                 )
             )
+        self._seen[account] = (access_token, refresh_token)
 
     @asynccontextmanager
     async def exclusive(self, account: str) -> AsyncIterator[None]:
         """Held while an account's tokens are refreshed; ends with the connection if a worker dies."""
         key = uuid5(NAMESPACE_URL, f"{self._vendor}\n{account}").int % (1 << 63)
-        async with self._store.begin() as connection:
+        # One waits in the database for all of this process, or waiting would use up its connections.
+        async with self._refreshing[account], self._store.begin() as connection:
             await connection.execute(select(func.pg_advisory_xact_lock(key)))
+            self._seen.pop(account, None)
             yield
