@@ -20,7 +20,10 @@ from vpp.portal.render import BUNDLE, HERE
 from vpp.portal.security import SecurityHeaders
 from vpp.ports import Clock, MarketProgram
 from vpp.store.engine import Store
+from vpp.telemetry import MAX_BODY_BYTES
 
+SLACK_BYTES = 65_536
+"""Above what telemetry takes, so that its own refusal, which says more, comes first."""
 _ROUTERS = (health, sign_in, operator, utility, owner, events, sites, telemetry, statements, ledger)
 
 
@@ -57,6 +60,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         lifespan=_lifespan,
+        max_body_size=MAX_BODY_BYTES + SLACK_BYTES,
     )
     app.state.context = Context(
         store=store, clock=clock, wall_clock=wall_clock or SystemClock(), settings=settings, programs=programs

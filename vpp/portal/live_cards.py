@@ -5,6 +5,7 @@ from typing import TypedDict
 from vpp.domain.commitment import CommitmentState
 from vpp.portal.event_view import TROUBLE, EventView
 from vpp.portal.render import UNKNOWN, age, energy, number, percent, power
+from vpp.portal.render import method as spoken
 
 SHORT = 0.95
 """Below this share of what is owed a number is shown in red."""
@@ -75,7 +76,7 @@ def _over(view: EventView, method: str | None) -> list[Card]:
     owed_kwh = float(sum(row.committed_kwh for row in rows)) if rows else view.event.committed_kwh
     share = sum(told) / owed_kwh if told and owed_kwh > 0 else None
     missing = len(rows) - len(told)
-    by = f"measured by {method}" + (f"; {number(missing)} intervals unknown" if missing else "")
+    by = f"measured by {spoken(method)}" + (f"; {number(missing)} intervals unknown" if missing else "")
     waiting = "not measured yet"
     return [
         _card("Owed", energy(owed_kwh), "over the whole event"),

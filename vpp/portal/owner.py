@@ -24,13 +24,14 @@ from vpp.portal.operator import titles
 from vpp.portal.queries_fleet import SiteRow
 from vpp.portal.queries_owner import ComingEvent
 from vpp.portal.render import page
+from vpp.portal.sign_in import FORM_BYTES
 from vpp.portal.site_quality import WORDS, site_qualities
 from vpp.settlement import StatementLine, last_receipt, owner_earnings, statement, statement_csv
 
 MONTH = r"^20\d\d-(0[1-9]|1[0-2])$"
 MOST_SITES = 20
 
-router = APIRouter(prefix="/owner", include_in_schema=False)
+router = APIRouter(prefix="/owner", include_in_schema=False, max_body_size=FORM_BYTES)
 Owner = Annotated[Subject, Depends(require_role("owner"))]
 Month = Annotated[str, Path(pattern=MONTH)]
 

@@ -22,6 +22,7 @@ HERE = Path(__file__).parent
 BUNDLE = HERE / "static" / "bundle"
 UNKNOWN = "unknown"
 _SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£"}
+_METHODS = {"submeter": "sub-meter", "caiso_10_in_10": "CAISO 10-in-10 baseline"}
 _THIN = "\u202f"
 
 
@@ -119,6 +120,11 @@ def as_energy(value: Decimal | None) -> str:
     return UNKNOWN if value is None else f"{plain(value)} kWh"
 
 
+def method(name: str | None) -> str:
+    """How delivery was measured, as people say it; a name nobody has put in words stays as it is."""
+    return _METHODS.get(name, name.replace("_", " ")) if name else UNKNOWN
+
+
 def days(listed: Sequence[date]) -> str:
     """`3, 4, 5 Aug` with each month named once."""
     by_month = groupby(listed, key=lambda day: day.strftime("%b"))
@@ -160,6 +166,12 @@ def age(seconds: float | None) -> str:
     return f"{max(0.0, seconds):.0f} s"
 
 
+_FILTERS = (
+    number, power, megawatts, mw, energy, as_energy, percent, money, price, plain,
+    method, days, month, local, clock, window, age,
+)  # fmt: skip
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
@@ -169,23 +181,6 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for shown in (
-        number,
-        power,
-        megawatts,
-        energy,
-        percent,
-        money,
-        price,
-        plain,
-        as_energy,
-        mw,
-        clock,
-        days,
-        month,
-        local,
-        window,
-        age,
-    ):
+    for shown in _FILTERS:
         environment.filters[shown.__name__] = shown
     return environment

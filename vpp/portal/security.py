@@ -25,6 +25,7 @@ SECURITY_HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), microphone=(), geolocation=(), payment=()",
 }
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _ONE_YEAR_S = 31_536_000
 
 
@@ -48,8 +49,19 @@ class SecurityHeaders:
                     headers["strict-transport-security"] = f"max-age={_ONE_YEAR_S}"
                 if not scope["path"].startswith("/static/"):
                     headers.setdefault("cache-control", "no-store")
-                route = getattr(scope.get("route"), "path", "other")
-                REQUESTS.labels(scope["method"], route, str(message["status"])).inc()
+                REQUESTS.labels(_method(scope), _template(scope), str(message["status"])).inc()
             await send(message)
 
-        await self.app(scope, receive, send_with_headers)
+        try:
+            await self.app(scope, receive, send_with_headers)
+        except Exception:
+            REQUESTS.labels(_method(scope), _template(scope), "500").inc()
+            raise
+
+
+def _template(scope: Scope) -> str:
+    return str(getattr(scope.get("route"), "path", "other"))
+
+
+def _method(scope: Scope) -> str:
+    return str(scope["method"]) if scope["method"] in _METHODS else "other"

@@ -25,7 +25,8 @@ PER_ACCOUNT, PER_ADDRESS = 10, 60
 LANDING = {"operator": "/operator", "utility": "/utility", "owner": "/owner"}
 _anybody = require_role(*LANDING)
 
-router = APIRouter(include_in_schema=False)
+FORM_BYTES = 16_384
+router = APIRouter(include_in_schema=False, max_body_size=FORM_BYTES)
 
 
 @router.get("/")
