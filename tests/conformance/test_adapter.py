@@ -21,18 +21,21 @@ async def device(request: pytest.FixtureRequest, clock: FixedClock) -> AsyncIter
 
 
 async def test_discharging_and_exporting_are_positive(device: Harness) -> None:
+    """Holds conventions, rule 1."""
     device.stands_at(battery_kw=3.2, grid_kw=1.5, soc=0.64)
     reading = await (await device.adapter()).read(device.site)
     assert (reading.battery_kw, reading.grid_kw, reading.soc) == pytest.approx((3.2, 1.5, 0.64))
 
 
 async def test_charging_and_importing_are_negative(device: Harness) -> None:
+    """Holds conventions, rule 1."""
     device.stands_at(battery_kw=-2.5, grid_kw=-4.0, soc=0.3)
     reading = await (await device.adapter()).read(device.site)
     assert (reading.battery_kw, reading.grid_kw, reading.soc) == pytest.approx((-2.5, -4.0, 0.3))
 
 
 async def test_zero_is_zero_and_not_missing(device: Harness) -> None:
+    """Holds conventions, rule 4."""
     device.stands_at(battery_kw=0, grid_kw=0, soc=0)
     reading = await (await device.adapter()).read(device.site)
     assert (reading.battery_kw, reading.grid_kw, reading.soc) == (0, 0, 0)
@@ -40,6 +43,7 @@ async def test_zero_is_zero_and_not_missing(device: Harness) -> None:
 
 @pytest.mark.parametrize("quantity", ["battery", "grid", "soc"])
 async def test_what_the_device_does_not_say_is_none_and_the_rest_is_kept(device: Harness, quantity: str) -> None:
+    """Holds conventions, rule 4."""
     device.stands_at(battery_kw=1, grid_kw=2, soc=0.5)
     device.says_nothing_of(quantity)
     reading = await (await device.adapter()).read(device.site)
@@ -63,6 +67,7 @@ async def test_a_command_is_carried_out_and_read_back(device: Harness) -> None:
 
 
 async def test_the_same_command_again_changes_nothing(device: Harness) -> None:
+    """Holds conventions, rule 12."""
     adapter, command = await device.adapter(), a_command(device)
     first = await adapter.apply(device.site, command)
     settings = device.settings()
@@ -89,6 +94,7 @@ async def test_a_power_beyond_the_battery_is_refused_and_nothing_is_written(devi
 
 
 async def test_a_lease_longer_than_the_device_may_be_left_alone_is_refused(device: Harness) -> None:
+    """Holds conventions, rule 13."""
     adapter = await device.adapter()
     longest = timedelta(seconds=(await adapter.describe(device.site)).max_lease_s)
     with pytest.raises(OutOfRange):
@@ -99,6 +105,7 @@ async def test_a_lease_longer_than_the_device_may_be_left_alone_is_refused(devic
 
 
 async def test_a_write_without_an_answer_is_unknown_until_it_is_sent_again(device: Harness) -> None:
+    """Holds conventions, rule 6."""
     adapter, command = await device.adapter(), a_command(device)
     device.acts_but_does_not_answer(silent=True)
     receipt = await adapter.apply(device.site, command)
@@ -118,6 +125,7 @@ async def test_a_device_that_accepts_without_effect_fails_the_command(device: Ha
 
 
 async def test_a_device_that_is_gone_is_unreachable(device: Harness) -> None:
+    """Holds conventions, rule 6."""
     adapter = await device.adapter()
     await device.goes_away()
     with pytest.raises(Unreachable):
@@ -127,6 +135,7 @@ async def test_a_device_that_is_gone_is_unreachable(device: Harness) -> None:
 
 
 async def test_after_a_restart_the_saved_state_is_enough_to_hand_the_site_back(device: Harness) -> None:
+    """Holds conventions, rule 13."""
     found = device.settings()
     adapter = await device.adapter()
     saved = json.dumps(dict(await adapter.save_native(device.site)))
@@ -141,6 +150,7 @@ async def test_after_a_restart_the_saved_state_is_enough_to_hand_the_site_back(d
 
 
 async def test_releasing_again_writes_nothing(device: Harness) -> None:
+    """Holds conventions, rule 12."""
     adapter = await device.adapter()
     native = await adapter.save_native(device.site)
     await adapter.apply(device.site, a_command(device))

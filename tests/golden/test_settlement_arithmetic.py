@@ -59,6 +59,7 @@ def test_elrp_pays_netted_or_floored_as_worked_out() -> None:
 @needs_vectors
 @pytest.mark.parametrize("name", ["split_thirds", "split_zero_w"])
 def test_cents_are_split_as_worked_out(name: str) -> None:
+    """Holds conventions, rule 5."""
     worked = vector(name)
     assert split_cents(worked["inputs"]["cents"], worked["inputs"]["w"]) == worked["expect"]
 

@@ -102,6 +102,7 @@ async def test_an_event_the_fleet_covers_is_accepted_and_due_at_its_start(store:
 
 
 async def test_an_event_beyond_the_fleet_is_declined_with_the_reason(store: Store, clock: FixedClock) -> None:
+    """Holds conventions, rule 8."""
     taken = await take(store, clock, a_signal(1200))
     assert (taken.state, taken.opt_in) == (CommitmentState.DECLINED, False)
     assert taken.opt_reason == "needs 1200 kW, fleet holds 1000 kW"
@@ -113,6 +114,7 @@ async def test_an_event_outside_the_programmes_rules_is_declined_by_them(store: 
 
 
 async def test_a_version_told_again_changes_nothing(store: Store, clock: FixedClock) -> None:
+    """Holds conventions, rule 12."""
     first = await take(store, clock, a_signal(800))
     again = await take(store, clock, a_signal(800), fleet_kw=0)
     assert again == first

@@ -46,6 +46,7 @@ async def post(connection: AsyncConnection, key: str, *transfers: Transfer, tena
 
 
 async def test_a_batch_is_posted_once_however_often_it_is_told(store: Store) -> None:
+    """Holds conventions, rule 12."""
     async with store.begin() as connection:
         await a_tenant(connection)
         transfers = (Transfer(UTILITY, OWNER, 700, "site a"), Transfer(UTILITY, OURS, 300, "aggregator"))

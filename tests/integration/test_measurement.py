@@ -147,6 +147,7 @@ async def test_a_site_whose_meters_were_lost_counts_on_neither_side_and_is_named
 
 
 async def test_with_no_meter_at_all_delivery_is_unknown_and_not_zero(store: Store) -> None:
+    """Holds conventions, rule 4."""
     async with store.begin() as connection:
         await a_fleet(connection, 2)
         commitment = await an_accepted_event(connection, local(WEDNESDAY, 17), 6.0)
@@ -244,6 +245,7 @@ async def test_an_event_over_midnight_has_days_of_both_kinds(store: Store) -> No
 
 
 async def test_sites_of_other_tenants_never_count(store: Store) -> None:
+    """Holds conventions, rule 14."""
     async with store.begin() as connection:
         _, commitment = await a_day(connection)
         await connection.exec_driver_sql("insert into tenant values ('other', 'other')")

@@ -74,6 +74,7 @@ async def test_the_reserve_is_read_and_set_by_share(store: Store, clock: FixedCl
 
 
 async def test_another_tenants_sites_do_not_exist(store: Store, clock: FixedClock) -> None:
+    """Holds conventions, rule 14."""
     await enrolled_sites(store, 1)
     await add_tenant(store, "other")
     headers = await a_token(store, "operate", "other")

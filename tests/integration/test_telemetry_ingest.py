@@ -149,6 +149,7 @@ asyncio.run(IngestConsumer(Store(sys.argv[1], sys.argv[2]), max_entries=1).run()
 
 
 async def test_killing_the_consumer_again_and_again_loses_and_doubles_nothing(store: Store) -> None:
+    """Holds conventions, rule 12."""
     readings = [a_reading(1 + n % 50, NOON - timedelta(seconds=n)) for n in range(40_000)]
     for at in range(0, len(readings), 10_000):
         await publish(store, readings[at : at + 10_000])

@@ -33,6 +33,7 @@ def test_costs_no_more_and_no_less_than_the_oracle(seed: int) -> None:
 @FEW
 @given(SEEDS, st.booleans())
 def test_hard_limits_are_kept_with_and_without_a_solver(seed: int, exact: bool) -> None:
+    """Holds conventions, rule 7."""
     problem = random_problem(seed)
     answer = solve(problem, Options() if exact else Options(solvers=()))
     worst = breaches(problem, answer.battery_kw, answer.soc)
@@ -105,6 +106,7 @@ def test_the_same_problem_gives_the_same_bits() -> None:
 
 
 def test_a_commitment_nobody_can_meet_is_a_priced_shortfall() -> None:
+    """Holds conventions, rule 7."""
     answer = solve(a_problem(commitment_kw=np.full(4, 100.0)))
     can_kwh = 2 * 0.6 * 10
     assert answer.status == "optimal"

@@ -86,6 +86,7 @@ def test_equal_event_days_are_added_most_recent_first() -> None:
 
 
 def test_with_fewer_than_five_days_in_all_nothing_is_pretended() -> None:
+    """Holds conventions, rule 8."""
     business = [day for day in DAYS[1:46] if is_business_day(day)]
     given = loads(lambda day, hour: 1.0 if day in business[:4] or day == WEDNESDAY else None)
     found = baseline(given)

@@ -108,6 +108,7 @@ kwh = st.integers(0, 200_000).map(lambda wh: Decimal(wh) / 1000)
 def test_no_cent_is_made_or_lost(
     energies: list[tuple[UUID, int, Decimal]], cents: list[tuple[UUID | None, int]], share: Decimal
 ) -> None:
+    """Holds conventions, rule 5."""
     credits_ = [
         credit(event, f"s{n}", str(energy)) for (event, n), energy in {(e, n): k for e, n, k in energies}.items()
     ]

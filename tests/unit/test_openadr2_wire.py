@@ -100,6 +100,7 @@ def test_a_setpoint_becomes_kilowatts_toward_the_grid_whatever_its_scale(scale: 
 
 
 def test_a_drop_of_consumption_is_delivery() -> None:
+    """Holds conventions, rule 1."""
     signal = _notice(-500.0, 0.0, signal_type="delta").signal
     assert signal is not None
     assert [part.value for part in signal.intervals] == [500.0, 0.0]

@@ -1,0 +1,87 @@
+"""Tables of the docs that are taken from the code. `python -m tests.architecture.docs_tables` writes them anew."""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from vpp.cli import app
+from vpp.config import Settings
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def settings_table() -> str:
+    """One row a field of `Settings`."""
+    rows = [
+        f"| `VPP_{name.upper()}` | {_default(field.get_default(call_default_factory=True))} | {field.description} |"
+        for name, field in Settings.model_fields.items()
+    ]
+    return "\n".join(["| variable | default | what it is |", "|---|---|---|", *rows])
+
+
+def commands_text() -> str:
+    """One section a command, with a row for each argument and option."""
+    parts = []
+    for name, command in commands().items():
+        rows = [_parameter(each) for each in command.params]
+        table = ["", "| given as | default | what it is |", "|---|---|---|", *rows] if rows else []
+        parts.append("\n".join([f"### `{name}`", "", (command.help or "").strip(), *table]))
+    return "\n\n".join(parts)
+
+
+def commands() -> dict[str, Any]:
+    """Every command that can be run, by the words that name it."""
+
+    def walk(command: Any, words: str) -> Iterator[tuple[str, Any]]:
+        below = getattr(command, "commands", None)
+        if below is None:
+            yield words, command
+            return
+        for name, each in below.items():
+            yield from walk(each, f"{words} {name}")
+
+    return dict(sorted(walk(typer.main.get_command(app), "vpp")))
+
+
+TABLES: dict[str, tuple[str, Callable[[], str]]] = {
+    "settings": ("reference/configuration.md", settings_table),
+    "commands": ("reference/command-line.md", commands_text),
+}
+
+
+def written(name: str) -> str:
+    """What the page says between the table's marks now."""
+    found = _between(name).search((DOCS / TABLES[name][0]).read_text(encoding="utf-8"))
+    return found[2] if found else f"no marks <!-- {name} --> and <!-- end {name} -->"
+
+
+def write() -> None:
+    """Bring every table up to what the code says."""
+    for name, (page, make) in TABLES.items():
+        path, table = DOCS / page, make()
+        text = path.read_text(encoding="utf-8")
+        path.write_text(_between(name).sub(lambda found, t=table: f"{found[1]}{t}{found[3]}", text), encoding="utf-8")
+
+
+def _between(name: str) -> re.Pattern[str]:
+    return re.compile(rf"(<!-- {name} -->\n)(.*?)(\n<!-- end {name} -->)", re.DOTALL)
+
+
+def _default(value: object) -> str:
+    if value is None:
+        return "unset"
+    return f"`{value:g}`" if isinstance(value, float) else f"`{value!s}`"
+
+
+def _parameter(parameter: Any) -> str:
+    if parameter.param_type_name == "argument":
+        return f"| `{parameter.name.upper()}` | needed | {parameter.help or ''} |"
+    default = "needed" if parameter.required else "off" if parameter.is_flag else _default(parameter.default)
+    return f"| `{', '.join(parameter.opts)}` | {default} | {parameter.help or ''} |"
+
+
+if __name__ == "__main__":
+    write()
