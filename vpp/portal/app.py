@@ -5,6 +5,7 @@ Called by bootstrap (`vpp serve`), the simulation and the tests. Everything it n
 
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
 from fastapi.staticfiles import StaticFiles
@@ -49,8 +50,7 @@ def create_app(
     Raises:
         NotReady: the scripts and styles of the pages were not built.
     """
-    if not (BUNDLE / "app.js").is_file():
-        raise NotReady("the pages' scripts are not built: run `uv sync --reinstall-package vpp-aggregator`")
+    require_bundle(BUNDLE)
     app = FastAPI(
         title="Virtual power plant aggregator",
         version="1",
@@ -75,6 +75,16 @@ def create_app(
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     return app
+
+
+def require_bundle(folder: Path) -> None:
+    """Refuse to serve pages that cannot work.
+
+    Raises:
+        NotReady: the scripts and styles were not built into `folder`.
+    """
+    if not (folder / "app.js").is_file():
+        raise NotReady("the pages' scripts are not built: run `uv sync --reinstall-package vpp-aggregator`")
 
 
 @asynccontextmanager

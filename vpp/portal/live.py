@@ -58,7 +58,9 @@ class _Feed:
 class LiveFeeds:
     """The events being watched in this process, each with one reader, and a bound on the watchers."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, read_every_s: float = READ_EVERY_S, heartbeat_s: float = HEARTBEAT_S) -> None:
+        self._read_every_s = read_every_s
+        self._heartbeat_s = heartbeat_s
         self._feeds: dict[UUID, _Feed] = {}
         self._by_account: dict[str, int] = {}
         self._closing = asyncio.Event()
@@ -74,7 +76,7 @@ class LiveFeeds:
             raise NotReady("too many live pages are open; close one, or try again soon")
 
     async def watch(self, event_id: UUID, account_id: str, read: Read, last_id: str | None) -> AsyncIterator[bytes]:
-        """Yield the event's picture whenever it changes, and at least every `HEARTBEAT_S`."""
+        """Yield the event's picture whenever it changes, and at least every heartbeat a word that it has not."""
         feed = self._feeds.setdefault(event_id, _Feed())
         feed.watchers += 1
         self._by_account[account_id] = self._by_account.get(account_id, 0) + 1
@@ -104,7 +106,7 @@ class LiveFeeds:
     async def _next(self, feed: _Feed, last_id: str | None) -> Message | None:
         """The next message that is not `last_id`, or None after a heartbeat's time."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(HEARTBEAT_S), feed.changed:
+            async with asyncio.timeout(self._heartbeat_s), feed.changed:
                 await feed.changed.wait_for(lambda: feed.latest is not None and feed.latest.id != last_id)
                 return feed.latest
         return None
@@ -122,7 +124,7 @@ class LiveFeeds:
                 async with feed.changed:
                     feed.latest = message
                     feed.changed.notify_all()
-            await asyncio.sleep(max(READ_EVERY_S, READ_SHARE * took_s))
+            await asyncio.sleep(max(self._read_every_s, READ_SHARE * took_s))
 
     def _leave(self, event_id: UUID, feed: _Feed, account_id: str) -> None:
         feed.watchers -= 1
