@@ -1,5 +1,6 @@
 """One request to the Fleet API: token, pause asked for by Tesla, status; called by the adapter only."""
 
+import asyncio
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +15,11 @@ from vpp.ports import Clock
 
 _PAUSE_S = 300.0
 """Pause after a 429 that does not say how long."""
+
+
+AT_ONCE = 8
+"""Requests under way at once: kind to the vendor, and the connection pool's own bookkeeping grows with the
+square of those that wait in it."""
 
 
 class TeslaClient:
@@ -31,6 +37,7 @@ class TeslaClient:
         self._timeout_s = timeout_s
         self._http: httpx.AsyncClient | None = None
         self._paused_until: dict[str, datetime] = {}
+        self._at_once = asyncio.Semaphore(AT_ONCE)
 
     async def open(self) -> None:
         if self._http is None:
@@ -83,4 +90,5 @@ class TeslaClient:
         self, http: httpx.AsyncClient, method: str, path: str, access: str, body: dict[str, Any] | None
     ) -> httpx.Response:
         headers = {"Authorization": f"Bearer {access}"}
-        return await exchange(http, method, path, timeout_s=self._timeout_s, headers=headers, json=body)
+        async with self._at_once:
+            return await exchange(http, method, path, timeout_s=self._timeout_s, headers=headers, json=body)

@@ -24,6 +24,11 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+try:
+    import uvloop
+except ImportError:  # it has no Windows build
+    uvloop = None  # type: ignore[assignment]
+
 console = Console(highlight=False)
 told = Console(stderr=True, highlight=False)
 
@@ -60,8 +65,9 @@ def settings() -> Settings:
 
 
 def within(task: Coroutine[Any, Any, Result]) -> Result:
-    """Run one task to its end."""
-    return asyncio.run(task)
+    """Run one task to its end, on the faster event loop where there is one."""
+    with asyncio.Runner(loop_factory=None if uvloop is None else uvloop.new_event_loop) as runner:
+        return runner.run(task)
 
 
 def emit(result: Any, json_to: Path | None, show: Callable[[], None]) -> None:

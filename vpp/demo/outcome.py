@@ -47,6 +47,7 @@ class Outcome:
     paid_cents_by_site: dict[str, int]
     seed: int
     wall_s: float
+    wall_s_by_loop: dict[str, float]
 
     @property
     def failures(self) -> tuple[str, ...]:
@@ -76,6 +77,7 @@ async def measure_outcome(
     *,
     lost: tuple[str, ...],
     wall_s: float,
+    wall_s_by_loop: dict[str, float],
 ) -> Outcome:
     """Read the score from our own books, and the harm from the world's."""
     sites = await load_sites(connection, tenant_id=TENANT, program=PROGRAM)
@@ -110,6 +112,7 @@ async def measure_outcome(
         paid_cents_by_site=by_site,
         seed=script.seed,
         wall_s=round(wall_s, 1),
+        wall_s_by_loop=wall_s_by_loop,
     )
 
 

@@ -232,6 +232,7 @@ class Demo:
                 truth,
                 lost=self.lost,
                 wall_s=time.monotonic() - self._began,
+                wall_s_by_loop={name: round(seconds, 2) for name, seconds in sorted(self.clock.busy_s.items())},
             )
 
 

@@ -13,6 +13,8 @@ Server: {"now": microseconds, "go": bool}.
 
 import asyncio
 import json
+import time
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -131,6 +133,8 @@ class ClockServer:
         self._server: asyncio.Server | None = None
         self._joined = asyncio.Condition()
         self.address = ""
+        self.busy_s: Counter[str] = Counter()
+        """Real time each loop has held the clock, by name [s]: where a simulated day's time goes."""
 
     @property
     def now(self) -> datetime:
@@ -203,9 +207,11 @@ class ClockServer:
         member.waiting.clear()
         member.until = None
         member.tell(self._now, go=True)
+        began_s = time.monotonic()
         try:
             async with asyncio.timeout(timeout_s):
                 await member.waiting.wait()
+            self.busy_s[member.name] += time.monotonic() - began_s
         except TimeoutError as error:
             raise NotReady(f"{member.name} held the clock at {self.now.isoformat()} for {timeout_s:.0f} s") from error
 

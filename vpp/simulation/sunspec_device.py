@@ -86,7 +86,7 @@ class SunSpecDevice:
         numbers = {name: self._number(raw, name) for name in WRITABLE}
         if any(numbers[name] not in (0, 1) for name in ("WSetEna", "WSetMod", "WSetEnaRvrt")):
             return False
-        if world.faults.active(world.fleet.site_ids[row], world.now, FaultKind.WRITE_IGNORED) is not None:
+        if world.faults.active(world.site_ids[row], world.now, FaultKind.WRITE_IGNORED) is not None:
             return True
         before = world.setpoint(row)
         setpoint = Setpoint(

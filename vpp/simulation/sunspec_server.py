@@ -27,7 +27,7 @@ class SunSpecServer:
     def __init__(self, world: World, row: int, clock: Clock) -> None:
         self._world = world
         self._clock = clock
-        self.site_id = world.fleet.site_ids[row]
+        self.site_id = world.site_ids[row]
         host, _, port = world.fleet.sites[row].site.address.partition("/")[0].rpartition(":")
         self._address = (host, int(port))
         self._device = SunSpecDevice(world, row)

@@ -132,7 +132,7 @@ class TeslaCloud:
             row = self._rows.get(request.path_params["energy_site_id"])
             if row is None:
                 return _error(404, "not_found")
-            site_id = self._world.fleet.site_ids[row]
+            site_id = self._world.site_ids[row]
             slow = self._world.faults.active(site_id, now, FaultKind.SLOW)
             if slow is not None:
                 await asyncio.sleep(slow.amount)
@@ -253,7 +253,7 @@ class TeslaCloud:
     def _set(self, row: int, **changes: Any) -> Response:
         """Accept settings; a site that ignores writes says the same and forgets them."""
         world = self._world
-        if world.faults.active(world.fleet.site_ids[row], world.device_time, FaultKind.WRITE_IGNORED) is None:
+        if world.faults.active(world.site_ids[row], world.device_time, FaultKind.WRITE_IGNORED) is None:
             settings: TeslaSettings = world.tesla(row).changed(**changes)
             world.set_tesla(row, settings, world.device_time, effect_delay_s=self._options.effect_delay_s)
         return JSONResponse({"response": {"code": 201, "message": "Updated"}}, 200)

@@ -58,7 +58,8 @@ class World:
         self.reserve_soc = fleet.reserve_soc
         self._step = timedelta(seconds=step_s)
         self._zone = ZoneInfo(TIME_ZONE)
-        self._row = {site_id: row for row, site_id in enumerate(fleet.site_ids)}
+        self.site_ids = fleet.site_ids
+        self._row = {site_id: row for row, site_id in enumerate(self.site_ids)}
         self._control = fleet.control()
         self._setpoints = [Setpoint() for _ in fleet.sites]
         self._tesla: list[TeslaSettings | None] = [virtual.tesla for virtual in fleet.sites]
@@ -101,7 +102,7 @@ class World:
 
     def view(self, row: int) -> View:
         """What the device says of itself now, with the lies its faults make it tell."""
-        site_id = self.fleet.site_ids[row]
+        site_id = self.site_ids[row]
         fault = self.faults.active(site_id, self.now, *STILL)
         if fault is not None and row in self._still:
             still = self._still[row]
@@ -134,7 +135,7 @@ class World:
         """
         settings = self._tesla[row]
         if settings is None:
-            raise InvalidRequest("site_id", self.fleet.site_ids[row], "a Tesla site")
+            raise InvalidRequest("site_id", self.site_ids[row], "a Tesla site")
         return settings
 
     def set_tesla(self, row: int, settings: TeslaSettings, at: datetime, *, effect_delay_s: float) -> None:
@@ -227,7 +228,7 @@ class World:
                 self._obey(row)
         while self._awaiting and self._awaiting[0][0] <= self.now:
             _, _, row, settings = heapq.heappop(self._awaiting)
-            if self.faults.active(self.fleet.site_ids[row], self.now, FaultKind.NO_EFFECT) is None:
+            if self.faults.active(self.site_ids[row], self.now, FaultKind.NO_EFFECT) is None:
                 self._control.set_tesla(row, settings, self._local_day)
         for fault in self.faults.faults:
             row = self._row[fault.site_id]
@@ -238,7 +239,7 @@ class World:
 
     def _obey(self, row: int) -> None:
         """Carry a setpoint over to the physics, unless the device only pretends to listen."""
-        if self.faults.active(self.fleet.site_ids[row], self.now, FaultKind.NO_EFFECT) is None:
+        if self.faults.active(self.site_ids[row], self.now, FaultKind.NO_EFFECT) is None:
             setpoint = self._setpoints[row]
             self._control.setpoint_on[row] = setpoint.enabled
             self._control.setpoint_kw[row] = setpoint.wanted_kw(float(self.fleet.params.max_discharge_kw[row]))
@@ -261,7 +262,7 @@ class World:
     def _true_view(self, row: int) -> View:
         powers = {name: float(column[row]) for name, column in self._powers.items()}
         discharged, charged, exported, imported = (float(column[row]) for column in self._registers_kwh)
-        islanded = self.faults.active(self.fleet.site_ids[row], self.now, FaultKind.ISLANDED) is not None
+        islanded = self.faults.active(self.site_ids[row], self.now, FaultKind.ISLANDED) is not None
         return View(
             at=self.now,
             soc=float(self._energy_kwh[row] / self.fleet.params.capacity_kwh[row]),
