@@ -108,7 +108,7 @@ async def test_an_unexpected_error_says_nothing_of_the_inside(app: FastAPI, worl
 async def test_the_operator_sees_the_event_as_it_is(app: FastAPI, world: World) -> None:
     found = await pages(app, world)
     text = words(found[f"/operator/events/{world.running}"].text)
-    for said in ("48.0 kW", "Delivered now 32.1 kW 9 of 10 sites heard; 1 not counted", "97.3 % 175 kWh of 180 kWh"):
+    for said in ("48.0 kW", "Delivered now 28.1 kW 9 of 10 sites heard; 1 not counted", "97.3 % 175 kWh of 180 kWh"):
         assert said in text
     for state in ("delivering 7", "standby 1", "stale 1", "missing 1", "islanded 1", "failed 1", "handed back 0"):
         assert state in text
@@ -249,8 +249,8 @@ async def test_the_stream_sends_a_new_picture_when_a_reading_or_cycle_arrives(
 
     first, second = await stream(app, world, 2, then=more)
     before, after = json.loads(first["data"]), json.loads(second["data"])
-    assert before["cards"][1]["value"] == "32.1 kW"
-    assert after["cards"][1]["value"] == "33.1 kW"
+    assert before["cards"][1]["value"] == "28.1 kW"
+    assert after["cards"][1]["value"] == "29.1 kW"
     assert after["cards"][2]["value"].startswith("95.0")
     assert first["id"] != second["id"]
 

@@ -96,7 +96,10 @@ class HandBacks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventView:
-    """Everything the live page shows of an event as of `at`."""
+    """Everything the live page shows of an event as of `at`.
+
+    `metered_now_kw` leaves out sites cut off from the grid: what they give stays at home.
+    """
 
     at: datetime
     event: EventRow
@@ -168,7 +171,9 @@ async def read_event_view(
         at=at,
         event=event,
         target_kw=commitment.target_kw_at(at),
-        metered_now_kw=sum(site.battery_kw or 0.0 for site in heard) if heard or not on_duty else None,
+        metered_now_kw=sum(site.battery_kw or 0.0 for site in heard if not site.islanded)
+        if heard or not on_duty
+        else None,
         heard=len(heard),
         on_duty=len(on_duty),
         metered_kwh=metered_kwh,

@@ -152,7 +152,8 @@ async def power_buckets(
 
     Each site's readings are averaged over a step and the averages added; a site that was not heard
     in a step adds nothing, which is why `heard` is told. A reading at the very end of a step belongs
-    to it: orders are given where a step begins, and what they did is seen where it ends.
+    to it: orders are given where a step begins, and what they did is seen where it ends. What a site
+    gives while it is cut off from the grid does not count.
     """
     touched = (
         select(device.c.id)
@@ -168,6 +169,7 @@ async def power_buckets(
             reading.c.measured_at > start_at,
             reading.c.measured_at <= end_at,
             reading.c.battery_kw.is_not(None),
+            reading.c.islanded.is_(False),
         )
         .group_by(reading.c.device_id, bucket)
         .subquery()

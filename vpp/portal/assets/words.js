@@ -1,8 +1,9 @@
 // The same words for numbers as vpp/portal/render.py.
 export function number(value, digits) {
-  return value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits })
-    .replaceAll(",", "\u202f")
-    .replace("-", "\u2212");
+  // Not toLocaleString: it rounds 4.725 up where Python, by the number's true value, rounds down.
+  const [whole, part] = value.toFixed(digits).split(".");
+  const grouped = whole.replace(/\B(?=(\d{3})+$)/g, "\u202f").replace("-", "\u2212");
+  return part ? `${grouped}.${part}` : grouped;
 }
 
 export function energy(energyKwh) {
