@@ -103,9 +103,11 @@ def _install(root: Path, npm: Tool) -> None:
         return
     done = _run(npm, ["ci", "--ignore-scripts", "--no-audit", "--no-fund"], root, NPM_TIMEOUT_S)
     if done.returncode != 0:
+        said = [line for line in done.stdout.splitlines() if line.startswith("npm error") and "    at " not in line]
         raise SystemExit(
-            "The portal's scripts could not be fetched from the npm registry (is it reachable from here? "
-            f"`npm config get registry` names it, NPM_CONFIG_REGISTRY changes it). npm said:\n{done.stdout[-2000:]}"
+            "\n".join(said[:6])
+            + "\nThe portal's scripts could not be fetched from the npm registry: is it reachable from here? "
+            "`npm config get registry` names it, NPM_CONFIG_REGISTRY changes it."
         )
 
 
