@@ -212,18 +212,7 @@ async def _events(
             "received_at": start_at - timedelta(hours=20),
         }
         await connection.execute(insert(commitments.commitment).values(values))
-        for version in range(number + 1):
-            rows = [
-                {
-                    "commitment_id": ids[name],
-                    "modification_number": version,
-                    "start_at": start_at + timedelta(hours=hour),
-                    "end_at": start_at + timedelta(hours=hour + 1),
-                    "target_kw": target_kw * (0.75 if hour == 3 and version else 1.0),
-                }
-                for hour in range(4)
-            ]
-            await connection.execute(insert(commitments.commitment_target), rows)
+        await _targets(connection, ids[name], start_at, target_kw, number)
         answered = state if state == "declined" else "accepted"
         steps = [
             (start_at - timedelta(hours=20), answered, answered, {"modification_number": 0, "reason": reason}),
@@ -245,6 +234,24 @@ async def _events(
                 sent_at=start_at - timedelta(hours=20) + timedelta(seconds=2),
             )
         )
+
+
+async def _targets(
+    connection: AsyncConnection, event_id: UUID, start_at: datetime, target_kw: float, modifications: int
+) -> None:
+    """Four hours; each modification asks for a quarter less in the last one."""
+    for version in range(modifications + 1):
+        rows = [
+            {
+                "commitment_id": event_id,
+                "modification_number": version,
+                "start_at": start_at + timedelta(hours=hour),
+                "end_at": start_at + timedelta(hours=hour + 1),
+                "target_kw": target_kw * (0.75 if hour == 3 and version else 1.0),
+            }
+            for hour in range(4)
+        ]
+        await connection.execute(insert(commitments.commitment_target), rows)
 
 
 def _story(devices: Sequence[int]) -> list[dict[str, Any]]:

@@ -11,13 +11,14 @@ from vpp.domain.commitment import CommitmentState
 from vpp.domain.fleet import Quality
 from vpp.domain.time import Interval
 from vpp.portal import render
+from vpp.portal.chart import MOST_STEPS, chart, chart_steps
 from vpp.portal.credentials import hash_password, password_matches
-from vpp.portal.event_view import MOST_STEPS, SiteState, chart, chart_steps, site_state
 from vpp.portal.live import encode
 from vpp.portal.queries_events import CycleRow, DeliveryRow
 from vpp.portal.queries_fleet import Part, PowerBucket, SiteRow
 from vpp.portal.report import measured_report, preliminary_report
 from vpp.portal.sign_in import local_path
+from vpp.portal.site_state import SiteState, site_state
 
 THIN = "\u202f"
 FIVE = timedelta(minutes=5)

@@ -1,13 +1,12 @@
 """The live picture of one event: numbers, sites by state, chart. Called by the operator's page and its stream.
 
-`read_event_view` reads; the rest is pure and says the same of the same rows.
+One read-only transaction reads everything, so that the numbers of a picture belong together.
 """
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -15,53 +14,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from vpp.config import Settings
 from vpp.domain.commitment import Commitment, CommitmentState
 from vpp.domain.fleet import Quality
-from vpp.domain.time import Interval, floor_to
+from vpp.domain.time import Interval
 from vpp.enrolment import load_sites
 from vpp.portal import queries_events, queries_fleet
-from vpp.portal.queries_events import CycleRow, DeliveryRow, EventRow, StepRow
+from vpp.portal.chart import Chart, chart, chart_steps
+from vpp.portal.queries_events import DeliveryRow, EventRow, StepRow
 from vpp.portal.queries_fleet import Part, PowerBucket, SiteRow
 from vpp.portal.site_quality import site_qualities
+from vpp.portal.site_state import TROUBLE, SiteState, site_state
 
 PROBLEMS_SHOWN = 50
-MOST_STEPS = 1000
-_OVER = frozenset(
-    {CommitmentState.RELEASING, CommitmentState.MEASURING, CommitmentState.SETTLED, CommitmentState.CANCELLED}
-)
-
-
-class SiteState(StrEnum):
-    """What a site is in an event, in the order the page shows them."""
-
-    DELIVERING = "delivering"
-    STANDBY = "standby"
-    STALE = "stale"
-    FROZEN = "frozen"
-    MISSING = "missing"
-    OUT_OF_RANGE = "out of range"
-    ISLANDED = "islanded"
-    FAILED = "failed"
-    HANDBACK_OWED = "hand-back owed"
-    HANDED_BACK = "handed back"
-    NOT_CALLED = "not called"
-
-
-TROUBLE = frozenset(
-    {
-        SiteState.STALE,
-        SiteState.FROZEN,
-        SiteState.MISSING,
-        SiteState.OUT_OF_RANGE,
-        SiteState.ISLANDED,
-        SiteState.FAILED,
-        SiteState.HANDBACK_OWED,
-    }
-)
-_OF_QUALITY = {
-    Quality.MISSING: (SiteState.MISSING, "has never been heard"),
-    Quality.STALE: (SiteState.STALE, "last reading is too old to act on"),
-    Quality.FROZEN: (SiteState.FROZEN, "keeps repeating the same values"),
-    Quality.OUT_OF_RANGE: (SiteState.OUT_OF_RANGE, "reports values that cannot be"),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,16 +35,6 @@ class SiteProblem:
     state: SiteState
     reason: str
     age_s: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chart:
-    """Aligned columns over the event: step starts (Unix seconds) and power [kW]; None where unknown."""
-
-    at_s: list[float]
-    target_kw: list[float | None]
-    planned_kw: list[float | None]
-    metered_kw: list[float | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,28 +96,17 @@ async def read_event_view(
         NotFound: it does not exist, or not for this reader.
     """
     event, commitment = await queries_events.get_event(connection, event_id, tenant_id=tenant_id, program=program)
+    running = event.state is CommitmentState.ACTIVE
     sites = await queries_fleet.program_sites(connection, tenant_id=tenant_id, program=commitment.program, at=at)
     parts = await queries_fleet.parts(connection, event_id)
-    running = event.state is CommitmentState.ACTIVE
     enrolled = await load_sites(connection, tenant_id=tenant_id, program=commitment.program)
     qualities = await site_qualities(connection, enrolled, at=at, settings=settings, active=running)
-    cycles = await queries_events.cycles(connection, event_id)
-    steps = chart_steps(commitment.window, timedelta(seconds=settings.cycle_s))
-    until = min(at, commitment.window.end_at)
-    buckets: list[PowerBucket] = []
-    metered_kwh, metered_sites = None, 0
-    if until > steps[0].start_at:
-        buckets = await queries_fleet.power_buckets(
-            connection, event_id, start_at=steps[0].start_at, end_at=until, step=steps[0].duration
-        )
-    if until > commitment.window.start_at:
-        metered_kwh, metered_sites, _ = await queries_fleet.registered_kwh(
-            connection, event_id, start_at=commitment.window.start_at, end_at=until
-        )
     states = {site.id: site_state(qualities[site.id], site, parts.get(site.id), event.state, at) for site in sites}
     problems = _problems(sites, states, at)
     on_duty = [site for site in sites if _on_duty(parts.get(site.id))]
     heard = [site for site in on_duty if qualities[site.id] is Quality.GOOD and site.battery_kw is not None]
+    cycles = await queries_events.cycles(connection, event_id)
+    metered = await _metered(connection, commitment, at, timedelta(seconds=settings.cycle_s))
     last = cycles[-1] if cycles else None
     return EventView(
         at=at,
@@ -176,8 +117,8 @@ async def read_event_view(
         else None,
         heard=len(heard),
         on_duty=len(on_duty),
-        metered_kwh=metered_kwh,
-        metered_sites=metered_sites,
+        metered_kwh=metered.energy_kwh,
+        metered_sites=metered.sites,
         forecast_kwh=last.forecast_kwh if last else None,
         plan_age_s=(at - last.start_at).total_seconds() if last else None,
         plan_stale=running and (last is None or at > last.end_at + timedelta(seconds=settings.cycle_s)),
@@ -186,64 +127,33 @@ async def read_event_view(
         problems=problems[:PROBLEMS_SHOWN],
         problem_count=len(problems),
         handbacks=_handbacks(parts, at),
-        chart=chart(steps, commitment, cycles, buckets),
+        chart=chart(metered.steps, commitment, cycles, metered.buckets),
         deliveries=await queries_events.deliveries(connection, event_id),
         steps=await queries_events.history(connection, event_id),
     )
 
 
-def site_state(
-    quality: Quality, site: SiteRow, part: Part | None, event_state: CommitmentState, at: datetime
-) -> tuple[SiteState, str]:
-    """Return what a site is in an event, and why where that is trouble."""
-    under_command = part is not None and part.expires_at is not None and part.expires_at > at
-    if part is not None and part.verified_at is not None:
-        return SiteState.HANDED_BACK, ""
-    if event_state in _OVER:
-        if part is None or not part.saved:
-            return SiteState.NOT_CALLED, ""
-        return SiteState.HANDBACK_OWED, part.handback_reason or "not yet verified to be as it was found"
-    if site.islanded and quality is Quality.GOOD:
-        return SiteState.ISLANDED, "runs on its battery, cut off from the grid"
-    if quality is not Quality.GOOD:
-        return _OF_QUALITY[quality]
-    if part is not None and part.command_state in ("failed", "unknown"):
-        return SiteState.FAILED, part.command_reason or f"its last command is {part.command_state}"
-    if under_command and part is not None and part.power_kw > 0:
-        return SiteState.DELIVERING, ""
-    return SiteState.STANDBY, ""
+@dataclass(frozen=True, slots=True)
+class _Metered:
+    steps: list[Interval]
+    buckets: list[PowerBucket]
+    energy_kwh: float | None = None
+    sites: int = 0
 
 
-def chart_steps(window: Interval, step: timedelta) -> list[Interval]:
-    """Cut the event into the chart's steps, on the control cycle's own grid and never too many."""
-    while window.duration / step > MOST_STEPS:
-        step *= 2
-    start_at = floor_to(window.start_at, step)
-    return list(Interval(start_at, max(window.end_at, start_at + step)).steps(step))
-
-
-def chart(
-    steps: Sequence[Interval], commitment: Commitment, cycles: Sequence[CycleRow], buckets: Sequence[PowerBucket]
-) -> Chart:
-    """Lay target, plan and metered power on the same steps; the last point repeats to close the last step."""
-    metered = {bucket.start_at: bucket.power_kw for bucket in buckets}
-    targets: list[float | None] = []
-    planned: list[float | None] = []
-    later = iter(cycles)
-    cycle = next(later, None)
-    for step in steps:
-        middle = step.start_at + step.duration / 2
-        targets.append(commitment.target_kw_at(middle))
-        while cycle is not None and cycle.end_at <= middle:
-            cycle = next(later, None)
-        planned.append(cycle.planned_kw if cycle is not None and cycle.start_at <= middle else None)
-    power = [metered.get(step.start_at) for step in steps]
-    return Chart(
-        at_s=[step.start_at.timestamp() for step in steps] + [steps[-1].end_at.timestamp()],
-        target_kw=[*targets, targets[-1]],
-        planned_kw=[*planned, planned[-1]],
-        metered_kw=[*power, power[-1]],
+async def _metered(connection: AsyncConnection, commitment: Commitment, at: datetime, step: timedelta) -> _Metered:
+    """What batteries gave up to `at` or the event's end, by step and as a whole."""
+    steps = chart_steps(commitment.window, step)
+    until = min(at, commitment.window.end_at)
+    if until <= commitment.window.start_at:
+        return _Metered(steps, [])
+    buckets = await queries_fleet.power_buckets(
+        connection, commitment.id, start_at=steps[0].start_at, end_at=until, step=steps[0].duration
     )
+    energy_kwh, sites, _ = await queries_fleet.registered_kwh(
+        connection, commitment.id, start_at=commitment.window.start_at, end_at=until
+    )
+    return _Metered(steps, buckets, energy_kwh, sites)
 
 
 def _on_duty(part: Part | None) -> bool:

@@ -3,9 +3,10 @@
 from typing import TypedDict
 
 from vpp.domain.commitment import CommitmentState
-from vpp.portal.event_view import TROUBLE, EventView
+from vpp.portal.event_view import EventView
 from vpp.portal.render import UNKNOWN, age, energy, number, percent, power
 from vpp.portal.render import method as spoken
+from vpp.portal.site_state import TROUBLE
 
 SHORT = 0.95
 """Below this share of what is owed a number is shown in red."""

@@ -7,9 +7,10 @@ from dataclasses import asdict
 from typing import Any
 
 from vpp.domain.commitment import CommitmentState
-from vpp.portal.event_view import TROUBLE, EventView, SiteState
+from vpp.portal.event_view import EventView
 from vpp.portal.live_cards import cards
 from vpp.portal.render import age, local, number, power
+from vpp.portal.site_state import TROUBLE, SiteState
 
 STATE_WORDS = {
     CommitmentState.RECEIVED: "received",

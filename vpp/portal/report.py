@@ -16,7 +16,7 @@ from vpp.domain.commitment import Commitment
 from vpp.domain.time import Interval
 from vpp.domain.units import mw_from_kw
 from vpp.portal import queries_events, queries_fleet
-from vpp.portal.event_view import chart_steps
+from vpp.portal.chart import chart_steps
 from vpp.portal.queries_events import CycleRow, DeliveryRow
 from vpp.portal.queries_fleet import PowerBucket
 
