@@ -224,6 +224,7 @@ class Demo:
         async with httpx.AsyncClient(timeout=60) as client:
             answer = await client.get(f"http://127.0.0.1:{self.addresses.truth}/truth")
             truth: dict[str, Any] = answer.raise_for_status().json()
+        (self.var_dir / "truth.json").write_text(json.dumps(truth, indent=1), encoding="utf-8")
         async with self.store.begin() as connection:
             return await measure_outcome(
                 connection,

@@ -31,10 +31,13 @@ from vpp.domain.site import Site
 from vpp.domain.time import Interval
 from vpp.store.tables.dispatch import command as commands
 from vpp.store.tables.dispatch import cycle as cycles
+from vpp.store.tables.dispatch import handback as handbacks
 
 GRACE_AFTER_END = timedelta(seconds=60)
 """How long a command may outlive the event: the release follows at its end, the timer is for the case
 that it does not."""
+
+SHORTEST_LEASE = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,36 +97,63 @@ async def _plan(
         plan, called.sites, called.state, called.net_load_kw, remaining, called.steps, mode_sites=modes
     )
     await _record_plan(connection, commitment, interval, made)
+    told = await _told_before(connection, commitment) - modes.keys()
     extended = await ends_too_early(connection, commitment, modes)
     rows = [
-        _command_row(commitment, site, power_kw, interval, mode=site.id in modes)
-        for site, power_kw in _wanted(made, called, modes, commitment.window.end_at, extended)
+        _command_row(commitment, site, order_kw, interval, lease_end_at)
+        for site, order_kw, lease_end_at in _wanted(made, called, modes, commitment, interval, told | extended)
     ]
     if rows:
         await connection.execute(insert(commands), rows)
 
 
 def _wanted(
-    made: Plan, called: Called, modes: Mapping[str, ModeState], event_end_at: datetime, extended: frozenset[str]
-) -> list[tuple[Site, float]]:
-    """Which sites get a command this cycle, and what for.
+    made: Plan,
+    called: Called,
+    modes: Mapping[str, ModeState],
+    commitment: Commitment,
+    interval: Interval,
+    told: frozenset[str],
+) -> list[tuple[Site, float, datetime]]:
+    """Which sites get a command this cycle, what for [kW], and how long it may stand.
 
     A setpoint site with a part in the event is commanded every cycle, at zero too: its timer wants
-    renewing, and its energy must wait for its turn. A mode site is told to start once; while it runs
-    only its lease is renewed; it is told to stop when the plan drops it.
+    renewing and its energy must wait for its turn; and one that was told to discharge before is told to
+    stop when its part is over. A mode site is told to start once, and to go on if the event was
+    extended; it is told to stop when the plan drops it.
     """
     available = called.state.available
-    event_steps = sum(step.start_at < event_end_at for step in made.steps)
-    wanted: list[tuple[Site, float]] = []
+    event_steps = sum(step.start_at < commitment.window.end_at for step in made.steps)
+    wanted: list[tuple[Site, float, datetime]] = []
     for i, site in enumerate(called.sites):
-        now_kw = float(made.power_kw[i, 0])
+        order_kw = float(made.power_kw[i, 0])
         if site.id in modes:
             running = modes[site.id] is ModeState.RUNNING
-            if ((now_kw > 0) != running or (running and site.id in extended)) and (available[i] or running):
-                wanted.append((site, now_kw))
-        elif available[i] and bool((abs(made.power_kw[i, :event_steps]) > 1e-6).any()):
-            wanted.append((site, now_kw))
+            if ((order_kw > 0) != running or (running and site.id in told)) and (available[i] or running):
+                wanted.append((site, order_kw, commitment.window.end_at + GRACE_AFTER_END))
+        elif available[i] and (site.id in told or bool((abs(made.power_kw[i, :event_steps]) > 1e-6).any())):
+            wanted.append((site, order_kw, _lease_end_at(site, float(called.state.soc[i]), order_kw, interval)))
     return wanted
+
+
+def _lease_end_at(site: Site, soc: float, order_kw: float, interval: Interval) -> datetime:
+    """Two cycles, but never longer than the energy above the owner's reserve lasts at this power.
+
+    So the reserve holds even if we fall silent right after sending.
+    """
+    lease = 2 * interval.duration
+    if order_kw > 0:
+        above_kwh = (soc - site.reserve_soc) * site.battery.capacity_kwh * site.battery.discharge_efficiency
+        lease = min(lease, max(SHORTEST_LEASE, timedelta(hours=above_kwh / order_kw)))
+    return interval.start_at + lease
+
+
+async def _told_before(connection: AsyncConnection, commitment: Commitment) -> frozenset[str]:
+    """Setpoint sites that were commanded in this event and are not handed back."""
+    rows = await connection.execute(
+        select(handbacks.c.site_id).where(handbacks.c.commitment_id == commitment.id, handbacks.c.verified_at.is_(None))
+    )
+    return frozenset(row.site_id for row in rows)
 
 
 async def _record_plan(connection: AsyncConnection, commitment: Commitment, interval: Interval, made: Plan) -> None:
@@ -145,21 +175,17 @@ async def _record_plan(connection: AsyncConnection, commitment: Commitment, inte
 
 
 def _command_row(
-    commitment: Commitment, site: Site, power_kw: float, interval: Interval, *, mode: bool
+    commitment: Commitment, site: Site, order_kw: float, interval: Interval, lease_end_at: datetime
 ) -> dict[str, Any]:
-    """The row of one command. A mode device is told once, so its order runs to the event's end; the lease
-    that a worker renews each cycle is what the reaper watches."""
-    end_at = commitment.window.end_at + GRACE_AFTER_END
-    lease = end_at if mode else interval.start_at + 2 * interval.duration
     return {
         "id": command_id(commitment, site.id, interval.start_at),
         "commitment_id": commitment.id,
         "site_id": site.id,
         "cycle_start_at": interval.start_at,
-        "power_kw": power_kw,
+        "power_kw": order_kw,
         "reserve_soc": site.reserve_soc,
         "not_before": interval.start_at,
-        "expires_at": min(lease, end_at),
+        "expires_at": min(lease_end_at, commitment.window.end_at + GRACE_AFTER_END),
         "state": ReceiptState.PLANNED.value,
         "reason": "",
         "updated_at": interval.start_at,

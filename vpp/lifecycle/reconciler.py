@@ -18,7 +18,7 @@ LEADER_KEY = 7_201_604_812
 """Advisory lock: of many workers one reconciles."""
 ROUND = timedelta(seconds=10)
 STEPPED_ROUND = timedelta(minutes=15)
-DRAIN_POLL_S = 0.005
+DRAIN_POLL_S = 0.02
 
 
 async def run_reconciler(tools: Tools, app: App, *, stalled_after_s: float) -> None:
