@@ -11,7 +11,11 @@ def configure_logs(*, level: str = "INFO") -> None:
     number = logging.getLevelNamesMapping()[level.upper()]
     human = sys.stderr.isatty()
     renderer: structlog.types.Processor = (
-        structlog.dev.ConsoleRenderer() if human else structlog.processors.JSONRenderer()
+        structlog.dev.ConsoleRenderer(
+            exception_formatter=structlog.dev.plain_traceback  # never with local variables: they hold secrets
+        )
+        if human
+        else structlog.processors.JSONRenderer()
     )
     structlog.configure(
         processors=[
