@@ -139,13 +139,15 @@ def _option(terms: ProgramTerms, name: str, usual: Decimal) -> Decimal:
     return Decimal(str(terms.options.get(name, usual)))
 
 
-def _line(kind: str, commitment_id: UUID | None, quantity: Decimal, unit: str, price: Decimal, clause: str) -> PayLine:
+def _line(
+    kind: str, commitment_id: UUID | None, quantity: Decimal, unit: str, price_per_unit: Decimal, clause: str
+) -> PayLine:
     return PayLine(
         kind=kind,
         commitment_id=commitment_id,
         quantity=quantity,
         unit=unit,
-        price=price,
-        amount_cents=cents_half_up(quantity * price),
+        price=price_per_unit,
+        amount_cents=cents_half_up(quantity * price_per_unit),
         clause=clause,
     )

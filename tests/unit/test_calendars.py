@@ -62,7 +62,7 @@ def test_pieces_keep_the_window_whole_when_it_starts_between_hours() -> None:
 
 
 def test_pieces_can_be_quarter_hours() -> None:
-    pieces = clock_pieces(Interval(at(2026, 8, 19, 16, 7), at(2026, 8, 19, 17)), PACIFIC, 15)
+    pieces = clock_pieces(Interval(at(2026, 8, 19, 16, 7), at(2026, 8, 19, 17)), PACIFIC, timedelta(minutes=15))
     assert [piece.interval.duration for piece in pieces] == [timedelta(minutes=m) for m in (8, 15, 15, 15)]
 
 

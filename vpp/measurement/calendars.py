@@ -57,17 +57,17 @@ class Piece:
     hour: int
 
 
-def clock_pieces(window: Interval, zone: ZoneInfo, step_minutes: int = 60) -> tuple[Piece, ...]:
-    """Cut a window at local clock hours (or at every `step_minutes`, a divisor of 60, within them)."""
-    return tuple(_cut(window, zone, step_minutes))
+def clock_pieces(window: Interval, zone: ZoneInfo, step: timedelta = HOUR) -> tuple[Piece, ...]:
+    """Cut a window at local clock hours (or at every `step`, a divisor of the hour, within them)."""
+    return tuple(_cut(window, zone, step))
 
 
-def _cut(window: Interval, zone: ZoneInfo, step_minutes: int) -> Iterator[Piece]:
+def _cut(window: Interval, zone: ZoneInfo, step: timedelta) -> Iterator[Piece]:
     at = window.start_at
     while at < window.end_at:
         local = at.astimezone(zone)
-        into_step = timedelta(minutes=local.minute % step_minutes, seconds=local.second, microseconds=local.microsecond)
-        cut_at = min(at + timedelta(minutes=step_minutes) - into_step, window.end_at)
+        into_hour = timedelta(minutes=local.minute, seconds=local.second, microseconds=local.microsecond)
+        cut_at = min(at + step - into_hour % step, window.end_at)
         yield Piece(Interval(at, cut_at), local.date(), local.hour)
         at = cut_at
 

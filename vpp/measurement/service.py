@@ -99,7 +99,7 @@ async def _surroundings(
         raise NotReady(
             f"measurement_step_minutes is {step_minutes} in the terms of {program.name}; use 5, 15, 30 or 60"
         )
-    pieces = clock_pieces(commitment.window, zone, step_minutes)
+    pieces = clock_pieces(commitment.window, zone, timedelta(minutes=step_minutes))
     return _Measuring(connection, commitment, terms, sites, zone, pieces)
 
 

@@ -42,7 +42,7 @@ class TeslaSettings:
 
 
 def time_of_use_tariff(
-    peak_price: float, other_price: float, export_price: float, peak_h: tuple[int, int]
+    peak_per_kwh: float, other_per_kwh: float, export_per_kwh: float, peak_h: tuple[int, int]
 ) -> dict[str, Any]:
     """A two-price tariff in the API's form; `peak_h` are local clock hours `[start, end)`."""
     start, end = peak_h
@@ -69,8 +69,8 @@ def time_of_use_tariff(
         "code": "TOU-4-9",
         "name": "Time of use, 4 to 9 pm",
         "currency": "USD",
-        **side({"ON_PEAK": peak_price, "OFF_PEAK": other_price}),
-        "sell_tariff": {"name": "Export", **side({"ON_PEAK": export_price, "OFF_PEAK": export_price})},
+        **side({"ON_PEAK": peak_per_kwh, "OFF_PEAK": other_per_kwh}),
+        "sell_tariff": {"name": "Export", **side({"ON_PEAK": export_per_kwh, "OFF_PEAK": export_per_kwh})},
     }
 
 
@@ -128,7 +128,7 @@ def _in_season(season: Mapping[str, Any], month: int, day: int) -> bool:
     return first <= now <= last if first <= last else now >= first or now <= last
 
 
-def _fill(prices: npt.NDArray[np.float64], stretch: Mapping[str, int], price: float) -> None:
+def _fill(prices: npt.NDArray[np.float64], stretch: Mapping[str, int], price_per_kwh: float) -> None:
     """Set one stretch of clock time on its weekdays (0 is Monday); an end not after the start is past midnight."""
     start = stretch.get("fromHour", 0) * 60 + stretch.get("fromMinute", 0)
     end = stretch.get("toHour", 0) * 60 + stretch.get("toMinute", 0)
@@ -137,4 +137,4 @@ def _fill(prices: npt.NDArray[np.float64], stretch: Mapping[str, int], price: fl
     first, last = stretch.get("fromDayOfWeek", 0), stretch.get("toDayOfWeek", 0)
     for weekday in range(first, last + 1 if last >= first else last + 8):
         begin = (weekday % 7) * MINUTES_A_DAY + start
-        prices[np.arange(begin, begin + end - start) % MINUTES_A_WEEK] = price
+        prices[np.arange(begin, begin + end - start) % MINUTES_A_WEEK] = price_per_kwh
