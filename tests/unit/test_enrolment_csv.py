@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.builders_enrolment import site_form
+from vpp.bootstrap import programs
 from vpp.enrolment import COLUMNS, EnrolmentRefused, Problem, SiteForm, read_sites_csv, write_sites_csv
 from vpp.enrolment.tariffs import tariff_from_json, tariff_to_json
 
@@ -177,3 +179,10 @@ def test_the_documentation_names_every_column_and_its_example_can_be_enrolled() 
     for column in COLUMNS:
         assert f"| `{column.name}` | {'yes' if column.required else 'no'} | {column.holds} |" in page
     assert len(read_sites_csv(page.split("```")[1].strip())) == 1
+
+
+def test_the_programmes_named_as_examples_exist() -> None:
+    (holds,) = (column.holds for column in COLUMNS if column.name == "programs")
+    named = {name for name, _ in re.findall(r"(\w+)=([\d.]+)", holds)}
+    assert len(named) == 2
+    assert named <= programs().keys()

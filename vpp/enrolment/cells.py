@@ -2,7 +2,7 @@
 
 Called by `csvfile`. Entries are separated by ';'. Their names hold no space, ';' or '='.
 
-    programs          elrp=0.8; csrp=0.75                     programme=owner's share
+    programs          elrp=0.8; coned_csrp=0.75               programme=owner's share
     peaks_so_far_kw   summer=12.5; any=20                     demand charge=kW
     energy_prices     peak 0.45 16-21 mon-fri; rest 0.20      name price [hours] [days]
     demand_charges    summer 18.50 16-21 mon-fri; any 5       name price [hours] [days]

@@ -37,7 +37,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("owner_email", ("owner_email",), True, "the owner's e-mail address"),
     Column("utility_account", ("utility_account",), True, "the utility's account number; one site each"),
     Column("time_zone", ("time_zone",), True, "an IANA time zone, as America/Los_Angeles"),
-    Column("programs", ("programs",), False, "programmes with the owner's share, as 'elrp=0.8; csrp=0.75'"),
+    Column("programs", ("programs",), False, "programmes with the owner's share, as 'elrp=0.8; coned_csrp=0.75'"),
     Column("max_charge_kw", ("battery", "max_charge_kw"), True, "the battery's charging power [kW]"),
     Column("max_discharge_kw", ("battery", "max_discharge_kw"), True, "the battery's discharging power [kW]"),
     Column("capacity_kwh", ("battery", "capacity_kwh"), True, "the battery's usable energy [kWh]"),
