@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -17,7 +17,6 @@ class Settings(BaseSettings):
     clock_address: str | None = Field(
         None, description="host:port of a simulation's stepped clock; unset uses real time"
     )
-    session_secret: SecretStr | None = Field(None, description="signs sign-in cookies; unset makes one under var_dir")
     secrets_dir: Path | None = Field(None, description="folder with one file per vendor secret")
     read_interval_s: float = Field(300.0, gt=0, description="how often devices are read during an event")
     idle_read_interval_s: float = Field(1800.0, gt=0, description="how often devices are read otherwise")

@@ -30,7 +30,6 @@ GATEWAY: dict[str, Any] = {
 EVERYTHING: dict[str, Any] = GATEWAY | {
     "nameOverride": "fleet",
     "image": {"repository": "registry.example.com:5000/team/vpp", "tag": "1.2.3", "pullSecrets": ["pull"]},
-    "session": {"existingSecret": "vpp-session"},
     "vendors": {"existingSecret": "vpp-vendors"},
     "settings": {"tenant": "west", "cycleS": 60.5, "adapterUrls": {"tesla": "https://fleet-api.example.com"}},
     "logLevel": "DEBUG",
@@ -203,7 +202,6 @@ def test_no_secret_value_is_in_a_manifest_only_names(chart: helm.Chart) -> None:
     assert env == {
         "VPP_DATABASE_URL": {"name": "vpp-database", "key": "url"},
         "VPP_REDIS_URL": {"name": "vpp-redis", "key": "url"},
-        "VPP_SESSION_SECRET": {"name": "vpp-session", "key": "secret"},
     }
     assert "openadr2" not in {volume["name"] for volume in serve["volumes"]}
 
@@ -260,6 +258,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a fingerprint that is too short": ({"gateway": {"vtnFingerprint": "00:11"}}, "/gateway/vtnFingerprint"),
     "an ingress without a host": ({"ingress": {"enabled": True}}, "/ingress/host"),
     "a log level that does not exist": ({"logLevel": "LOUD"}, "/logLevel"),
+    "a secret nothing reads": ({"session": {"existingSecret": "vpp-session"}}, "session"),
     "a service type that does not exist": ({"service": {"type": "External"}}, "/service/type"),
 }  # fmt: skip
 

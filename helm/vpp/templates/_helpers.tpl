@@ -97,11 +97,6 @@ spec:
         - configMapRef: {name: {{ include "vpp.fullname" .root }}}
       env:
         {{- include "vpp.serverEnv" .root | nindent 8 }}
-        {{- if .root.Values.session.existingSecret }}
-        - name: VPP_SESSION_SECRET
-          valueFrom:
-            secretKeyRef: {name: {{ .root.Values.session.existingSecret }}, key: {{ .root.Values.session.key }}}
-        {{- end }}
       {{- .container | nindent 6 }}
       resources:
         {{- toYaml .values.resources | nindent 8 }}
