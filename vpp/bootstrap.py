@@ -20,7 +20,7 @@ from market.coned_csrp import ConEdCsrp
 from market.elrp import Elrp
 from market.openadr2 import Openadr2Client
 from vpp.clock import SystemClock
-from vpp.commitments import Decision, in_force
+from vpp.commitments import Decide, Decision, in_force
 from vpp.config import Settings
 from vpp.dispatch import Tools, covers, delivered_kw
 from vpp.domain.commitment import Commitment
@@ -198,11 +198,23 @@ async def gateway(settings: Settings) -> None:
         await client.close()
 
 
-def openadr2_ven(settings: Settings, store: Store, clock: Clock, client: VenClient) -> Openadr2Ven:
-    """Our side at one utility, told how to decide and what to report."""
+def decision(settings: Settings, clock: Clock) -> Decide:
+    """How an event is decided on: by readings up to one and a half idle rounds old."""
 
     async def decide(connection: AsyncConnection, commitment: Commitment) -> Decision:
-        return await covers(connection, commitment, clock=clock, mode_adapters=MODE_ADAPTERS)
+        return await covers(
+            connection,
+            commitment,
+            clock=clock,
+            mode_adapters=MODE_ADAPTERS,
+            max_age_s=1.5 * settings.idle_read_interval_s,
+        )
+
+    return decide
+
+
+def openadr2_ven(settings: Settings, store: Store, clock: Clock, client: VenClient) -> Openadr2Ven:
+    """Our side at one utility, told how to decide and what to report."""
 
     async def delivered(connection: AsyncConnection, at: datetime) -> float | None:
         found = await in_force(connection, at, tenant_id=settings.tenant)
@@ -216,7 +228,7 @@ def openadr2_ven(settings: Settings, store: Store, clock: Clock, client: VenClie
         client,
         tenant_id=settings.tenant,
         programs=programs(),
-        decide=decide,
+        decide=decision(settings, clock),
         delivered_kw=delivered,
         poll_s=settings.openadr2_poll_s,
         seed=secrets.randbits(32) if settings.seed is None else settings.seed,

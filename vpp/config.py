@@ -19,7 +19,7 @@ class Settings(BaseSettings):
     )
     secrets_dir: Path | None = Field(None, description="folder with one file per vendor secret")
     read_interval_s: float = Field(300.0, gt=0, description="how often devices are read during an event")
-    idle_read_interval_s: float = Field(1800.0, gt=0, description="how often devices are read otherwise")
+    idle_read_interval_s: float = Field(600.0, gt=0, description="how often devices are read otherwise")
     cycle_s: float = Field(300.0, gt=0, description="length of one control cycle")
     heartbeat_s: float = Field(5.0, gt=0, description="a worker silent for three of these has died")
     seed: int | None = Field(None, description="fixes random starts, for simulations; unset draws them anew")

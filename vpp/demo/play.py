@@ -123,6 +123,7 @@ class Demo:
             "VPP_REDIS_URL": redis_url,
             "VPP_CLOCK_ADDRESS": self.clock.address,
             "VPP_TENANT": TENANT,
+            "VPP_IDLE_READ_INTERVAL_S": "1800",
             "VPP_SEED": str(self.script.seed),
             "VPP_OPENADR2_VTN_URL": f"{here}:{self.addresses.utility}/OpenADR2/Simple/2.0b",
             "VPP_OPENADR2_POLL_S": "300",

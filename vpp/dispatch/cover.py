@@ -6,22 +6,31 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vpp.allocation import capability
 from vpp.commitments import Decision
-from vpp.dispatch.fleet import call_fleet
+from vpp.dispatch.fleet import FRESH_S, call_fleet
 from vpp.dispatch.modes import mode_states
 from vpp.domain.commitment import Commitment
 from vpp.ports import Clock
 
 
 async def covers(
-    connection: AsyncConnection, commitment: Commitment, *, clock: Clock, mode_adapters: Collection[str]
+    connection: AsyncConnection,
+    commitment: Commitment,
+    *,
+    clock: Clock,
+    mode_adapters: Collection[str],
+    max_age_s: float = FRESH_S,
 ) -> Decision:
     """Answer from the present snapshot and forecast; without usable telemetry the answer is no, with the reason.
 
     Args:
         mode_adapters: the adapters whose devices know modes only, no setpoint.
+        max_age_s: how old a reading may be before the event begins, when devices are read seldom [s].
+            Once it has begun, only what is fresh enough to be commanded on counts.
     """
-    start_at = max(clock.now(), commitment.window.start_at)
-    called = await call_fleet(connection, commitment, at=clock.now())
+    now = clock.now()
+    start_at = max(now, commitment.window.start_at)
+    max_age_s = max(FRESH_S, max_age_s) if now < commitment.window.start_at else FRESH_S
+    called = await call_fleet(connection, commitment, at=now, max_age_s=max_age_s)
     usable = int(called.state.available.sum())
     if usable == 0:
         return Decision(False, f"none of the {len(called.sites)} sites in the programme has a usable reading")

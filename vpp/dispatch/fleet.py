@@ -21,6 +21,8 @@ from vpp.telemetry import read_snapshot
 
 REST_AFTER_FAILURE = timedelta(minutes=15)
 FAILURES_UNTIL_EXCLUDED = 3
+FRESH_S = 900.0
+"""How old a reading may be that a battery is commanded on [s]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,11 +35,14 @@ class Called:
     net_load_kw: Floats
 
 
-async def call_fleet(connection: AsyncConnection, commitment: Commitment, *, at: datetime) -> Called:
+async def call_fleet(
+    connection: AsyncConnection, commitment: Commitment, *, at: datetime, max_age_s: float = FRESH_S
+) -> Called:
     """Read snapshot and forecast of the sites this commitment may call on.
 
     A site owed to another commitment at the same time is left out, so that no kWh is sold twice.
-    A site that just failed rests; one that failed too often stays out of this event.
+    A site that just failed rests; one that failed too often stays out of this event. A site whose last
+    reading is older than `max_age_s` is not counted on.
     """
     sites = await load_sites(connection, tenant_id=commitment.tenant_id, program=commitment.program)
     taken = {
@@ -47,7 +52,7 @@ async def call_fleet(connection: AsyncConnection, commitment: Commitment, *, at:
         if (other.window.start_at, str(other.id)) < (commitment.window.start_at, str(commitment.id))
     }
     sites = tuple(site for site in sites if site.id not in taken)
-    state = await read_snapshot(connection, sites, at=at)
+    state = await read_snapshot(connection, sites, at=at, max_age_s=max_age_s)
     resting = await _resting(connection, commitment, at)
     if resting:
         quality = np.array(state.quality)
