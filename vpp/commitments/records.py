@@ -39,7 +39,8 @@ async def find(connection: AsyncConnection, source: str, external_id: str) -> Co
 
 async def due(connection: AsyncConnection, at: datetime, *, limit: int = 1000) -> list[Commitment]:
     """Return commitments with a step due at or before `at`, most overdue first."""
-    query = select(commitments).where(commitments.c.next_due_at <= at).order_by(commitments.c.next_due_at).limit(limit)
+    query = select(commitments).where(commitments.c.next_due_at <= at)
+    query = query.order_by(commitments.c.next_due_at, commitments.c.id).limit(limit)
     return await _fetch(connection, query)
 
 
@@ -57,7 +58,7 @@ async def in_force(
     if tenant_id is not None:
         query = query.where(commitments.c.tenant_id == tenant_id)
     span = Interval(at, until if until is not None else at + timedelta(microseconds=1))
-    found = await _fetch(connection, query.order_by(commitments.c.received_at))
+    found = await _fetch(connection, query.order_by(commitments.c.received_at, commitments.c.id))
     return [c for c in found if c.window.overlap(span) is not None]
 
 
@@ -156,8 +157,15 @@ async def note(
 async def postpone(
     connection: AsyncConnection, commitment_id: UUID, *, until: datetime, at: datetime, why: str
 ) -> None:
-    """Put the next step off after it failed; the state and revision stay as they are."""
-    await connection.execute(update(commitments).where(commitments.c.id == commitment_id).values(next_due_at=until))
+    """Put the step that failed off; the state and revision stay as they are.
+
+    A commitment that has moved on meanwhile, and has no step due, is left alone.
+    """
+    await connection.execute(
+        update(commitments)
+        .where(commitments.c.id == commitment_id, commitments.c.next_due_at <= at)
+        .values(next_due_at=until)
+    )
     await note(connection, await load(connection, commitment_id), at=at, what="step failed", detail={"why": why})
 
 

@@ -9,18 +9,20 @@
 """
 
 import asyncio
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid5
 
-from sqlalchemy import insert, select
+from sqlalchemy import func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vpp.allocation import ModeState, Plan, plan
-from vpp.dispatch.fleet import Called, call_fleet
-from vpp.dispatch.judge import judge_last_cycle
+from vpp.dispatch.fleet import Called, call_fleet, without
+from vpp.dispatch.handback import owed_to_others
+from vpp.dispatch.judge import judge_commands
 from vpp.dispatch.modes import ends_too_early, mode_states
 from vpp.dispatch.progress import delivered_kwh
 from vpp.dispatch.send import send
@@ -42,7 +44,7 @@ SHORTEST_LEASE = timedelta(seconds=10)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CycleOutcome:
-    """What a cycle asked for and what came of it."""
+    """What a cycle asked for and what came of it; the same however often the cycle was begun."""
 
     interval: Interval
     target_kw: float
@@ -58,26 +60,42 @@ async def run_cycle(tools: Tools, commitment: Commitment, interval: Interval) ->
     died is finished by the next one as it was planned.
     """
     async with tools.store.begin() as connection:
+        # Two workers may hold the same step for a moment, when one was taken for dead: one plans, both send.
+        await connection.execute(select(func.pg_advisory_xact_lock(_lock_key(commitment))))
         if not await _is_planned(connection, commitment, interval):
-            await judge_last_cycle(connection, commitment, interval.start_at)
+            await judge_commands(connection, commitment, interval.start_at, mode_adapters=tools.mode_adapters)
             called = await call_fleet(connection, commitment, at=interval.start_at)
-            await _plan(connection, tools, commitment, interval, called)
-    failures = await send(tools, commitment, interval)
+            state = without(called.state, await owed_to_others(connection, commitment.id))
+            await _plan(connection, tools, commitment, interval, replace(called, state=state))
+    await send(tools, commitment, interval)
     async with tools.store.begin() as connection:
-        row = (
-            await connection.execute(
-                select(cycles.c.target_kw, cycles.c.planned_kw).where(
-                    cycles.c.commitment_id == commitment.id, cycles.c.start_at == interval.start_at
-                )
-            )
-        ).one()
+        return await _outcome(connection, commitment, interval)
+
+
+async def _outcome(connection: AsyncConnection, commitment: Commitment, interval: Interval) -> CycleOutcome:
+    planned = await connection.execute(
+        select(cycles.c.target_kw, cycles.c.planned_kw).where(
+            cycles.c.commitment_id == commitment.id, cycles.c.start_at == interval.start_at
+        )
+    )
+    is_failed = commands.c.state.in_([ReceiptState.FAILED.value, ReceiptState.UNKNOWN.value])
+    told = await connection.execute(
+        select(func.count().label("sent"), func.count().filter(is_failed).label("failed")).where(
+            commands.c.commitment_id == commitment.id, commands.c.cycle_start_at == interval.start_at
+        )
+    )
+    row, counted = planned.one(), told.one()
     return CycleOutcome(
         interval=interval,
         target_kw=row.target_kw,
         planned_kw=row.planned_kw,
-        sent=failures.asked,
-        failed=failures.failed,
+        sent=counted.sent,
+        failed=counted.failed,
     )
+
+
+def _lock_key(commitment: Commitment) -> int:
+    return int.from_bytes(hashlib.sha256(b"cycle" + commitment.id.bytes).digest()[:8], "big", signed=True)
 
 
 async def _is_planned(connection: AsyncConnection, commitment: Commitment, interval: Interval) -> bool:
@@ -99,9 +117,11 @@ async def _plan(
     await _record_plan(connection, commitment, interval, made)
     told = await _told_before(connection, commitment) - modes.keys()
     extended = await ends_too_early(connection, commitment, modes)
+    # However short a modification makes this cycle, its setpoints outlive it by the length of the next.
+    standing = Interval(interval.start_at, interval.end_at + tools.cycle)
     rows = [
         _command_row(commitment, site, order_kw, interval, lease_end_at)
-        for site, order_kw, lease_end_at in _wanted(made, called, modes, commitment, interval, told | extended)
+        for site, order_kw, lease_end_at in _wanted(made, called, modes, commitment, standing, told | extended)
     ]
     if rows:
         await connection.execute(insert(commands), rows)
@@ -112,7 +132,7 @@ def _wanted(
     called: Called,
     modes: Mapping[str, ModeState],
     commitment: Commitment,
-    interval: Interval,
+    standing: Interval,
     told: frozenset[str],
 ) -> list[tuple[Site, float, datetime]]:
     """Which sites get a command this cycle, what for [kW], and how long it may stand.
@@ -132,20 +152,20 @@ def _wanted(
             if ((order_kw > 0) != running or (running and site.id in told)) and (available[i] or running):
                 wanted.append((site, order_kw, commitment.window.end_at + GRACE_AFTER_END))
         elif available[i] and (site.id in told or bool((abs(made.power_kw[i, :event_steps]) > 1e-6).any())):
-            wanted.append((site, order_kw, _lease_end_at(site, float(called.state.soc[i]), order_kw, interval)))
+            wanted.append((site, order_kw, _lease_end_at(site, float(called.state.soc[i]), order_kw, standing)))
     return wanted
 
 
-def _lease_end_at(site: Site, soc: float, order_kw: float, interval: Interval) -> datetime:
-    """Two cycles, but never longer than the energy above the owner's reserve lasts at this power.
+def _lease_end_at(site: Site, soc: float, order_kw: float, standing: Interval) -> datetime:
+    """This cycle and the next, but never longer than the energy above the owner's reserve lasts at this power.
 
     So the reserve holds even if we fall silent right after sending.
     """
-    lease = 2 * interval.duration
+    lease = standing.duration
     if order_kw > 0:
         above_kwh = (soc - site.reserve_soc) * site.battery.capacity_kwh * site.battery.discharge_efficiency
         lease = min(lease, max(SHORTEST_LEASE, timedelta(hours=above_kwh / order_kw)))
-    return interval.start_at + lease
+    return standing.start_at + lease
 
 
 async def _told_before(connection: AsyncConnection, commitment: Commitment) -> frozenset[str]:

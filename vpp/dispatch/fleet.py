@@ -1,5 +1,6 @@
 """Which sites a commitment may call on now, and what they are doing."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -53,14 +54,16 @@ async def call_fleet(
     }
     sites = tuple(site for site in sites if site.id not in taken)
     state = await read_snapshot(connection, sites, at=at, max_age_s=max_age_s)
-    resting = await _resting(connection, commitment, at)
-    if resting:
-        quality = np.array(state.quality)
-        quality[[i for i, site in enumerate(sites) if site.id in resting]] = Quality.MISSING
-        state = replace(state, quality=quality)
+    state = without(state, await _resting(connection, commitment, at))
     steps = horizon_steps(sites, commitment.targets, max(at, commitment.window.start_at))
     net_load_kw = await forecast_net_load_kw(connection, sites, state, steps)
     return Called(sites=sites, state=state, steps=steps, net_load_kw=net_load_kw)
+
+
+def without(state: FleetState, site_ids: Collection[str]) -> FleetState:
+    """The same snapshot, in which these sites cannot be counted on."""
+    left_out = np.isin(state.site_ids, sorted(site_ids))
+    return replace(state, quality=np.where(left_out, Quality.MISSING, state.quality))
 
 
 async def _resting(connection: AsyncConnection, commitment: Commitment, at: datetime) -> set[str]:

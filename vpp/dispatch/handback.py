@@ -1,5 +1,6 @@
 """Give every battery back as it was found, read it back, and keep trying until it is so."""
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,7 +14,7 @@ from vpp.dispatch.tools import Tools
 from vpp.domain.device import Receipt, ReceiptState
 from vpp.domain.errors import DeviceError
 from vpp.domain.site import Site
-from vpp.enrolment import get_site
+from vpp.enrolment import load_sites
 from vpp.store.tables.commitments import commitment as commitments
 from vpp.store.tables.dispatch import handback as handbacks
 
@@ -61,36 +62,54 @@ async def open_handbacks(connection: AsyncConnection, commitment_id: UUID) -> in
     return int((await connection.execute(query)).scalar_one())
 
 
-async def expired_leases(connection: AsyncConnection, at: datetime) -> list[UUID]:
-    """Events with a site whose lease has run out and that nobody has verified to be handed back."""
-    rows = await connection.execute(
-        select(handbacks.c.commitment_id)
-        .join(commitments, commitments.c.id == handbacks.c.commitment_id)
-        .where(handbacks.c.verified_at.is_(None), handbacks.c.lease_until < at)
-        .distinct()
-        .order_by(handbacks.c.commitment_id)
+async def verified(connection: AsyncConnection, commitment_id: UUID) -> frozenset[str]:
+    """The sites of an event that are verified to be as they were found."""
+    query = select(handbacks.c.site_id).where(
+        handbacks.c.commitment_id == commitment_id, handbacks.c.verified_at.is_not(None)
     )
-    return [row.commitment_id for row in rows]
+    return frozenset((await connection.execute(query)).scalars())
+
+
+async def owed_to_others(connection: AsyncConnection, commitment_id: UUID) -> frozenset[str]:
+    """Sites that another event has changed and not handed back yet: their own settings are not to be seen now."""
+    query = select(handbacks.c.site_id).where(
+        handbacks.c.commitment_id != commitment_id, handbacks.c.verified_at.is_(None)
+    )
+    return frozenset((await connection.execute(query)).scalars())
+
+
+async def expired_leases(connection: AsyncConnection, at: datetime) -> dict[UUID, frozenset[str]]:
+    """Sites whose lease has run out and that nobody has verified to be handed back, by event."""
+    rows = await connection.execute(
+        select(handbacks.c.commitment_id, handbacks.c.site_id)
+        .where(handbacks.c.verified_at.is_(None), handbacks.c.lease_until < at)
+        .order_by(handbacks.c.commitment_id, handbacks.c.site_id)
+    )
+    lapsed: defaultdict[UUID, set[str]] = defaultdict(set)
+    for row in rows:
+        lapsed[row.commitment_id].add(row.site_id)
+    return {commitment_id: frozenset(site_ids) for commitment_id, site_ids in lapsed.items()}
 
 
 async def _owed(
     connection: AsyncConnection, commitment_id: UUID, only: frozenset[str] | None
 ) -> list[tuple[Site, Mapping[str, Any]]]:
-    rows = (
-        await connection.execute(
-            select(handbacks.c.site_id, handbacks.c.native)
-            .where(handbacks.c.commitment_id == commitment_id, handbacks.c.verified_at.is_(None))
-            .order_by(handbacks.c.site_id)
-        )
-    ).all()
-    return [
-        (await get_site(connection, row.site_id), row.native) for row in rows if only is None or row.site_id in only
-    ]
+    rows = await connection.execute(
+        select(handbacks.c.site_id, handbacks.c.native, commitments.c.tenant_id)
+        .join(commitments, commitments.c.id == handbacks.c.commitment_id)
+        .where(handbacks.c.commitment_id == commitment_id, handbacks.c.verified_at.is_(None))
+    )
+    owed = [row for row in rows if only is None or row.site_id in only]
+    if not owed:
+        return []
+    natives = {row.site_id: row.native for row in owed}
+    sites = await load_sites(connection, tenant_id=owed[0].tenant_id, site_ids=sorted(natives))
+    return [(site, natives[site.id]) for site in sites]
 
 
 async def _release(tools: Tools, site: Site, native: Mapping[str, Any]) -> Receipt:
     try:
-        return await tools.adapter(site).release(site, native)
+        return await tools.within_deadline(tools.adapter(site).release(site, native))
     except DeviceError as error:
         return Receipt(
             command_id=None,

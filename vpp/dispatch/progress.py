@@ -3,6 +3,7 @@
 from datetime import datetime, timedelta
 
 from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vpp.domain.commitment import Commitment
@@ -20,7 +21,7 @@ async def delivered_kw(connection: AsyncConnection, commitment: Commitment, at: 
         select(reading.c.device_id, reading.c.battery_kw)
         .where(reading.c.measured_at <= at, reading.c.measured_at > at - FRESH)
         .where(reading.c.device_id.in_(_commanded_devices(commitment)))
-        .distinct(reading.c.device_id)
+        .ext(distinct_on(reading.c.device_id))
         .order_by(reading.c.device_id, reading.c.measured_at.desc())
         .subquery()
     )

@@ -1,14 +1,14 @@
 """Carry planned commands to the devices, save what they will change, and write down the receipts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from vpp.dispatch.handback import hand_back
+from vpp.dispatch.handback import hand_back, verified
+from vpp.dispatch.modes import given_up
 from vpp.dispatch.tools import Tools
 from vpp.domain.commitment import Commitment
 from vpp.domain.device import Command, Receipt, ReceiptState
@@ -18,9 +18,9 @@ from vpp.domain.time import Interval
 from vpp.enrolment import load_sites
 from vpp.store.tables.dispatch import command as commands
 from vpp.store.tables.dispatch import handback as handbacks
+from vpp.store.tables.fleet import site as site_table
 
 _UNFINISHED = (ReceiptState.PLANNED.value, ReceiptState.SENT.value)
-LEASE_OF_CYCLES = 2
 _save = insert(handbacks)
 _SAVE_NATIVE = _save.on_conflict_do_update(
     index_elements=[handbacks.c.commitment_id, handbacks.c.site_id],
@@ -36,45 +36,43 @@ _SAVE_NATIVE = _save.on_conflict_do_update(
 """A site handed back and then called again owes its hand-back anew."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SendOutcome:
-    """How many commands went out, and how many came to nothing."""
-
-    asked: int
-    failed: int
-
-
-async def send(tools: Tools, commitment: Commitment, interval: Interval) -> SendOutcome:
+async def send(tools: Tools, commitment: Commitment, interval: Interval) -> None:
     """Send every unfinished command of a cycle; a command already carried out is not sent again."""
     async with tools.store.begin() as connection:
         planned = await _unfinished(connection, commitment, interval)
-    if not planned:
-        return SendOutcome(asked=0, failed=0)
-    kept = await _save_native(tools, commitment, planned, interval)
+    stops = [(site, command) for site, command in planned if command.power_kw <= 0 and tools.is_mode_site(site)]
+    stopping = {site.id for site, _ in stops}
+    lease_until = interval.end_at + tools.cycle
+    orders = await _save_native(tools, commitment, [job for job in planned if job[0].id not in stopping], lease_until)
     async with tools.store.begin() as connection:
-        await _mark_sent(connection, [command for _, command in kept], tools.clock.now())
-    stops = [job for job in kept if job[1].power_kw <= 0 and tools.is_mode_site(job[0])]
-    orders = [job for job in kept if job not in stops]
+        await _mark_sent(connection, [command for _, command in (*stops, *orders)], tools.clock.now())
     receipts = await tools.with_each(orders, lambda job: _apply(tools, *job))
     receipts += await _stop(tools, commitment, stops)
     async with tools.store.begin() as connection:
         await _record(connection, receipts)
-        await _renew_leases(connection, commitment, interval)
-    failed = sum(receipt.state in (ReceiptState.FAILED, ReceiptState.UNKNOWN) for receipt in receipts)
-    return SendOutcome(asked=len(planned), failed=failed + len(planned) - len(kept))
+        await _renew_leases(connection, commitment, lease_until)
+        lost = await given_up(connection, commitment, tools.mode_adapters, at=interval.end_at)
+    if lost:
+        await hand_back(tools, commitment.id, only=lost)
 
 
 async def _unfinished(
     connection: AsyncConnection, commitment: Commitment, interval: Interval
 ) -> list[tuple[Site, Command]]:
-    rows = (
-        await connection.execute(
-            select(commands)
-            .where(commands.c.commitment_id == commitment.id, commands.c.cycle_start_at == interval.start_at)
-            .where(commands.c.state.in_(_UNFINISHED))
-            .order_by(commands.c.site_id)
-        )
-    ).all()
+    which = (
+        (commands.c.commitment_id == commitment.id)
+        & (commands.c.cycle_start_at == interval.start_at)
+        & commands.c.state.in_(_UNFINISHED)
+    )
+    # The owner may have raised the reserve since the plan was made; the higher floor holds.
+    await connection.execute(
+        update(commands)
+        .values(reserve_soc=func.greatest(commands.c.reserve_soc, site_table.c.reserve_soc))
+        .where(which, site_table.c.id == commands.c.site_id, commands.c.reserve_soc < site_table.c.reserve_soc)
+    )
+    rows = (await connection.execute(select(commands).where(which).order_by(commands.c.site_id))).all()
+    if not rows:
+        return []
     sites = {
         site.id: site
         for site in await load_sites(connection, tenant_id=commitment.tenant_id, program=commitment.program)
@@ -86,8 +84,7 @@ async def _unfinished(
                 id=row.id,
                 site_id=row.site_id,
                 power_kw=row.power_kw,
-                # The owner may have raised the reserve since the plan was made; the higher floor holds.
-                reserve_soc=max(row.reserve_soc, sites[row.site_id].reserve_soc),
+                reserve_soc=row.reserve_soc,
                 not_before=row.not_before,
                 expires_at=row.expires_at,
             ),
@@ -98,20 +95,29 @@ async def _unfinished(
 
 
 async def _save_native(
-    tools: Tools, commitment: Commitment, planned: Sequence[tuple[Site, Command]], interval: Interval
+    tools: Tools, commitment: Commitment, planned: Sequence[tuple[Site, Command]], lease_until: datetime
 ) -> list[tuple[Site, Command]]:
     """Store the settings of sites commanded for the first time; drop those whose settings cannot be read.
 
-    No site is written to before the way back is on disk.
+    No site is written to before the way back is on disk. What was saved before holds until it was put
+    back and verified; from then on the owner may have changed it.
     """
+    if not planned:
+        return []
     async with tools.store.begin() as connection:
-        rows = await connection.execute(select(handbacks.c.site_id).where(handbacks.c.commitment_id == commitment.id))
+        rows = await connection.execute(
+            update(handbacks)
+            .where(handbacks.c.commitment_id == commitment.id, handbacks.c.verified_at.is_(None))
+            .where(handbacks.c.site_id.in_([site.id for site, _ in planned]))
+            .values(released_at=None, lease_until=lease_until)
+            .returning(handbacks.c.site_id)
+        )
         saved = {row.site_id for row in rows}
 
     async def read(job: tuple[Site, Command]) -> dict[str, object] | Receipt:
         site, command = job
         try:
-            return dict(await tools.adapter(site).save_native(site))
+            return dict(await tools.within_deadline(tools.adapter(site).save_native(site)))
         except DeviceError as error:
             return _failed(command, error, tools.clock.now())
 
@@ -125,10 +131,10 @@ async def _save_native(
                 "site_id": site.id,
                 "native": native,
                 "saved_at": now,
-                "lease_until": command.expires_at,
+                "lease_until": lease_until,
                 "reason": "",
             }
-            for (site, command), native in zip(fresh, natives, strict=True)
+            for (site, _), native in zip(fresh, natives, strict=True)
             if not isinstance(native, Receipt)
         ]
         if rows_to_save:
@@ -143,11 +149,13 @@ async def _stop(tools: Tools, commitment: Commitment, stops: Sequence[tuple[Site
     """A mode device knows no zero: to stop it is to give it back its own settings."""
     if not stops:
         return []
-    outcome = await hand_back(tools, commitment.id, only=frozenset(site.id for site, _ in stops))
+    await hand_back(tools, commitment.id, only=frozenset(site.id for site, _ in stops))
+    async with tools.store.begin() as connection:
+        stopped = await verified(connection, commitment.id)
     now = tools.clock.now()
     return [
         Receipt(command_id=command.id, state=ReceiptState.READBACK_OK, at=now)
-        if site.id in outcome.verified
+        if site.id in stopped
         else Receipt(command_id=command.id, state=ReceiptState.FAILED, at=now, reason="hand-back not verified yet")
         for site, command in stops
     ]
@@ -155,7 +163,7 @@ async def _stop(tools: Tools, commitment: Commitment, stops: Sequence[tuple[Site
 
 async def _apply(tools: Tools, site: Site, command: Command) -> Receipt:
     try:
-        return await tools.adapter(site).apply(site, command)
+        return await tools.within_deadline(tools.adapter(site).apply(site, command))
     except DeviceError as error:
         return _failed(command, error, tools.clock.now())
 
@@ -199,11 +207,13 @@ async def _record(connection: AsyncConnection, receipts: Sequence[Receipt]) -> N
     )
 
 
-async def _renew_leases(connection: AsyncConnection, commitment: Commitment, interval: Interval) -> None:
-    """A worker is looking after the event: the sites in it are ours for two more cycles."""
-    until = interval.start_at + LEASE_OF_CYCLES * (interval.end_at - interval.start_at)
+async def _renew_leases(connection: AsyncConnection, commitment: Commitment, until: datetime) -> None:
+    """A worker is looking after the event: the sites in it are ours until the end of the next cycle.
+
+    A site that could not be handed back is the reaper's, who comes again by its own lease.
+    """
     await connection.execute(
         update(handbacks)
-        .where(handbacks.c.commitment_id == commitment.id, handbacks.c.verified_at.is_(None))
+        .where(handbacks.c.commitment_id == commitment.id, handbacks.c.released_at.is_(None))
         .values(lease_until=until)
     )

@@ -7,13 +7,16 @@ from datetime import timedelta
 from typing import TypeVar
 
 from vpp.domain.device import ControlKind
-from vpp.domain.errors import NotReady
+from vpp.domain.errors import TimedOut, Unsupported
 from vpp.domain.site import Site
 from vpp.ports import Clock, DeviceAdapter
 from vpp.store.engine import Store
 
 Asked = TypeVar("Asked")
 Told = TypeVar("Told")
+
+ANSWER_WITHIN_S = 60.0
+"""Above every adapter's own deadline; it only catches one that forgot."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,13 +33,13 @@ class Tools:
         """Return the adapter of a site.
 
         Raises:
-            NotReady: this installation has no such adapter.
+            Unsupported: this installation has no such adapter; the site fails, the others go on.
         """
         try:
             return self.adapters[site.adapter]
         except KeyError:
             known = ", ".join(sorted(self.adapters))
-            raise NotReady(f"site {site.id} needs the adapter {site.adapter!r}; configured are: {known}") from None
+            raise Unsupported(f"site {site.id} needs the adapter {site.adapter!r}; configured are: {known}") from None
 
     @property
     def mode_adapters(self) -> frozenset[str]:
@@ -46,6 +49,18 @@ class Tools:
     def is_mode_site(self, site: Site) -> bool:
         """Whether the site's vendor offers modes only."""
         return site.adapter in self.mode_adapters
+
+    async def within_deadline(self, asked: Awaitable[Told]) -> Told:
+        """Await a device's answer, but not for ever.
+
+        Raises:
+            TimedOut: the adapter kept no deadline of its own.
+        """
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN_S):
+                return await asked
+        except TimeoutError:
+            raise TimedOut(f"no answer within {ANSWER_WITHIN_S:g} s", sent=True) from None
 
     async def with_each(self, asked: Iterable[Asked], ask: Callable[[Asked], Awaitable[Told]]) -> list[Told]:
         """Ask about each in turn, no more than `concurrency` at once; answers keep the order."""
