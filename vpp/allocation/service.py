@@ -76,7 +76,7 @@ def plan(
     takes_kw, by_mode = views(sites, state, net_load_kw, can, modes)
     block_power, block_info = fixed_blocks(by_mode, takes_kw, steps, aimed_kw, committed, modes, policy)
     problem = build_problem(
-        takes_kw, steps, committed, policy,
+        takes_kw, steps, committed, policy, headroom=True,
         commitment_kw=aimed_kw, committed=committed, fixed_kw=block_power.sum(axis=0),
         shortfall_price_per_kwh=_shortfall_price(len(steps), policy),
         excess_price_per_kwh=np.full(len(steps), policy.excess_price_per_kwh),
