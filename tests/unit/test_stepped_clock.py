@@ -15,12 +15,15 @@ MINUTE = timedelta(minutes=1)
 async def _loop(address: str, name: str, rank: int, every: timedelta, seen: list[tuple[str, int]]) -> None:
     clock = SteppedClock(address, name, rank)
     await clock.connect()
-    while True:
-        before = clock.now()
-        await asyncio.sleep(0.001)  # real time passes, virtual time must not
-        assert clock.now() == before
-        seen.append((name, (clock.now() - START_AT) // MINUTE))
-        await clock.sleep_until(clock.now() + every)
+    try:
+        while True:
+            before = clock.now()
+            await asyncio.sleep(0.001)  # real time passes, virtual time must not
+            assert clock.now() == before
+            seen.append((name, (clock.now() - START_AT) // MINUTE))
+            await clock.sleep_until(clock.now() + every)
+    finally:
+        await clock.close()
 
 
 async def test_loops_run_one_at_a_time_in_order_of_time_then_rank() -> None:
@@ -35,6 +38,7 @@ async def test_loops_run_one_at_a_time_in_order_of_time_then_rank() -> None:
     await server.run_until(START_AT + 4 * MINUTE)
     for task in tasks:
         task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
     assert seen == [
         ("first", 0),
         ("second", 0),
@@ -64,6 +68,26 @@ async def test_time_stands_still_until_a_loop_that_died_at_work_is_back() -> Non
     sleeping = asyncio.create_task(heir.sleep_until(START_AT + 5 * MINUTE))
     await asyncio.wait_for(running, 5)
     sleeping.cancel()
+    await heir.close()
+    await server.stop()
+
+
+async def test_the_conductor_knows_who_is_at_work_and_who_is_away() -> None:
+    server = ClockServer(START_AT)
+    address = await server.start()
+    turns: list[tuple[str, str | None]] = []
+    server.on_turn = lambda name, _: turns.append((name, server.at_work))
+    worker = SteppedClock(address, "worker", 0)
+    joining = asyncio.create_task(worker.connect())
+    await server.wait_for({"worker"}, 5)
+    running = asyncio.create_task(server.run_until(START_AT + MINUTE))
+    await joining
+    assert (turns, server.away) == ([("worker", "worker")], frozenset())
+    await worker.close()
+    await asyncio.sleep(0.05)
+    assert server.away == {"worker"}
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
     await server.stop()
 
 

@@ -14,7 +14,8 @@ Server: {"now": microseconds, "go": bool}.
 import asyncio
 import json
 import time
-from collections import Counter
+from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -131,10 +132,15 @@ class ClockServer:
         self._now = _micros(start_at)
         self._members: dict[str, _Member] = {}
         self._server: asyncio.Server | None = None
+        self._serving: set[asyncio.Task[None]] = set()
         self._joined = asyncio.Condition()
         self.address = ""
-        self.busy_s: Counter[str] = Counter()
+        self.busy_s: defaultdict[str, float] = defaultdict(float)
         """Real time each loop has held the clock, by name [s]: where a simulated day's time goes."""
+        self.at_work: str | None = None
+        """The loop that holds the clock now, alive or not."""
+        self.on_turn: Callable[[str, datetime], None] | None = None
+        """Told whose turn begins, and when; must return at once. For tests that disturb."""
 
     @property
     def now(self) -> datetime:
@@ -142,7 +148,7 @@ class ClockServer:
 
     async def start(self, host: str = "127.0.0.1") -> str:
         """Serve on a free port and return host:port."""
-        self._server = await asyncio.start_server(self._serve, host, 0)
+        self._server = await asyncio.start_server(self._meet, host, 0)
         self.address = f"{host}:{self._server.sockets[0].getsockname()[1]}"
         return self.address
 
@@ -153,6 +159,12 @@ class ClockServer:
         for member in self._members.values():
             if member.writer is not None:
                 member.writer.close()
+        await asyncio.gather(*self._serving)
+
+    @property
+    def away(self) -> frozenset[str]:
+        """Loops that took part and are gone, for now or for good."""
+        return frozenset(member.name for member in self._members.values() if member.writer is None)
 
     def dismiss(self, name: str) -> None:
         """Stop waiting for a loop that will not come back."""
@@ -208,25 +220,46 @@ class ClockServer:
         member.until = None
         member.tell(self._now, go=True)
         began_s = time.monotonic()
+        self.at_work = member.name
+        if self.on_turn is not None:
+            self.on_turn(member.name, self.now)
         try:
             async with asyncio.timeout(timeout_s):
                 await member.waiting.wait()
             self.busy_s[member.name] += time.monotonic() - began_s
         except TimeoutError as error:
             raise NotReady(f"{member.name} held the clock at {self.now.isoformat()} for {timeout_s:.0f} s") from error
+        finally:
+            self.at_work = None
+
+    def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        hello = json.loads(await reader.readline())
+        try:
+            await self._converse(reader, writer)
+        except OSError:
+            pass  # the peer was killed: the same as hanging up
+        finally:
+            writer.close()
+            for member in [m for m in self._members.values() if m.writer is writer]:
+                member.writer = None
+                if member.rank is None:
+                    self._members.pop(member.name, None)
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        line = await reader.readline()
+        if not line:
+            return
+        hello = json.loads(line)
         member = await self._welcome(hello["name"], hello["rank"], writer)
         while line := await reader.readline():
             if member.writer is not writer:
                 return
             member.until = json.loads(line)["until"]
             member.waiting.set()
-        if member.writer is writer:
-            member.writer = None
-            if member.rank is None:
-                self._members.pop(member.name, None)
 
     async def _welcome(self, name: str, rank: int | None, writer: asyncio.StreamWriter) -> _Member:
         """Admit a newcomer, or give a loop that comes back after a crash the turn it died in."""
