@@ -26,6 +26,7 @@ class Policy:
             commercial sites went over their peak with 2 %, none with 8 %.
         headroom: share by which a site stays below its peak if its battery has the energy to spare, because a
             load may jump between two cycles.
+        most_for_own_peak: a site that needs more than this share of its energy against its own peak is not called.
         wear_price_per_kwh: of discharged energy.
         shortfall_price_per_kwh: of not delivering: above any energy price, and so low that holding a kW
             of demand peak is worth more for hours, so that the award does not cost an owner a peak.
@@ -39,6 +40,7 @@ class Policy:
     drift_soc: float = 0.01
     peak_guard: float = 0.08
     headroom: float = 0.2
+    most_for_own_peak: float = 0.4
     wear_price_per_kwh: float = 0.04
     shortfall_price_per_kwh: float = 3.0
     excess_price_per_kwh: float = 1.0
@@ -70,6 +72,29 @@ def usable(sites: Sequence[Site], state: FleetState) -> Bools:
     if unknown is not None:
         raise InvalidRequest("state", unknown, "a state with a row for every site")
     return np.array([state.available[at[site.id]] for site in sites], dtype=bool).reshape(len(sites))
+
+
+def needed_at_home(
+    sites: Sequence[Site], state: FleetState, net_load_kw: Floats, steps: Sequence[Interval], policy: Policy
+) -> Bools:
+    """Which sites' batteries are needed against their own demand peak, in the order of `sites`, (N,).
+
+    A site whose load would rise so far over its peak that holding it takes much of the energy above the
+    reserve is left to its own controller, which follows the load by the second; an award never comes
+    before that.
+    """
+    tariff = prices(sites, steps)
+    step_h = np.array([step.duration_h for step in steps])
+    needed_kwh = np.zeros(len(sites))
+    for w, window in enumerate(tariff.demand_window):
+        aimed_kw = (1.0 - policy.peak_guard) * tariff.peak_so_far_kw[:, w]
+        over_kw = np.clip(net_load_kw - aimed_kw[:, None], 0.0, None) * window
+        needed_kwh = np.maximum(needed_kwh, (over_kw @ step_h) * (tariff.demand_price_per_kw[:, w] > 0))
+    at = {site_id: i for i, site_id in enumerate(state.site_ids)}
+    soc = np.array([state.soc[at[site.id]] for site in sites])
+    reserve = np.array([site.reserve_soc for site in sites])
+    held = np.array([site.battery.capacity_kwh * site.battery.discharge_efficiency for site in sites])
+    return np.asarray(needed_kwh > policy.most_for_own_peak * np.clip(soc - reserve, 0.0, None) * held)
 
 
 def view(sites: Sequence[Site], state: FleetState, net_load_kw: Floats, chosen: Bools) -> View:

@@ -13,7 +13,7 @@ import numpy as np
 from vpp.allocation.blocks import ModeState
 from vpp.allocation.capability import most_held
 from vpp.allocation.exact import Options
-from vpp.allocation.from_sites import Policy, build_problem, usable
+from vpp.allocation.from_sites import Policy, build_problem, needed_at_home, usable
 from vpp.allocation.horizon import owed
 from vpp.allocation.parts import fixed_blocks, views
 from vpp.allocation.problem import Problem
@@ -59,7 +59,7 @@ def capability(
     started = time.perf_counter()
     policy = policy or Policy()
     modes = mode_sites or {}
-    can = usable(sites, state)
+    can = usable(sites, state) & ~needed_at_home(sites, state, np.asarray(net_load_kw), steps, policy)
     cut, net = _event_steps(steps, np.asarray(net_load_kw, dtype=np.float64), targets)
     takes_kw, by_mode = views(sites, state, net, can, modes)
     asked = np.array([target.target_kw for target in targets]) * (1.0 + policy.capability_margin)

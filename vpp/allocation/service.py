@@ -13,7 +13,7 @@ import numpy as np
 
 from vpp.allocation.blocks import ModeState
 from vpp.allocation.exact import Options, solve
-from vpp.allocation.from_sites import Policy, View, build_problem, usable
+from vpp.allocation.from_sites import Policy, View, build_problem, needed_at_home, usable
 from vpp.allocation.horizon import owed
 from vpp.allocation.parts import fixed_blocks, soc_of, views
 from vpp.allocation.promise import Capability, capability
@@ -70,7 +70,7 @@ def plan(
     started = time.perf_counter()
     policy = policy or Policy()
     modes = mode_sites or {}
-    can = usable(sites, state)
+    can = usable(sites, state) & ~needed_at_home(sites, state, np.asarray(net_load_kw), steps, policy)
     target_kw, committed = owed(targets, steps)
     aimed_kw = target_kw * (1.0 + policy.delivery_margin)
     takes_kw, by_mode = views(sites, state, net_load_kw, can, modes)

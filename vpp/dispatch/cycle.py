@@ -120,11 +120,21 @@ async def _plan(
     # However short a modification makes this cycle, its setpoints outlive it by the length of the next.
     standing = Interval(interval.start_at, interval.end_at + tools.cycle)
     rows = [
-        _command_row(commitment, site, order_kw, interval, lease_end_at)
-        for site, order_kw, lease_end_at in _wanted(made, called, modes, commitment, standing, told | extended)
+        _command_row(commitment, interval, order)
+        for order in _wanted(made, called, modes, commitment, standing, told | extended)
     ]
     if rows:
         await connection.execute(insert(commands), rows)
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """What one site is to do, how long that may stand without a word from us, or that its part is over."""
+
+    site: Site
+    power_kw: float
+    lease_end_at: datetime
+    release: bool
 
 
 def _wanted(
@@ -134,25 +144,29 @@ def _wanted(
     commitment: Commitment,
     standing: Interval,
     told: frozenset[str],
-) -> list[tuple[Site, float, datetime]]:
-    """Which sites get a command this cycle, what for [kW], and how long it may stand.
+) -> list[_Order]:
+    """Which sites get a command this cycle.
 
     A setpoint site with a part in the event is commanded every cycle, at zero too: its timer wants
-    renewing and its energy must wait for its turn; and one that was told to discharge before is told to
-    stop when its part is over. A mode site is told to start once, and to go on if the event was
-    extended; it is told to stop when the plan drops it.
+    renewing and its energy must wait for its turn. When its part is over it is given back, so that it
+    shaves its own peaks again. A mode site is told to start once, and to go on if the event was
+    extended; it is given back when the plan drops it.
     """
     available = called.state.available
     event_steps = sum(step.start_at < commitment.window.end_at for step in made.steps)
-    wanted: list[tuple[Site, float, datetime]] = []
+    wanted: list[_Order] = []
+    event_end_at = commitment.window.end_at + GRACE_AFTER_END
     for i, site in enumerate(called.sites):
         order_kw = float(made.power_kw[i, 0])
         if site.id in modes:
             running = modes[site.id] is ModeState.RUNNING
             if ((order_kw > 0) != running or (running and site.id in told)) and (available[i] or running):
-                wanted.append((site, order_kw, commitment.window.end_at + GRACE_AFTER_END))
-        elif available[i] and (site.id in told or bool((abs(made.power_kw[i, :event_steps]) > 1e-6).any())):
-            wanted.append((site, order_kw, _lease_end_at(site, float(called.state.soc[i]), order_kw, standing)))
+                wanted.append(_Order(site, order_kw, event_end_at, release=order_kw <= 0))
+        elif available[i] and bool((abs(made.power_kw[i, :event_steps]) > 1e-6).any()):
+            lease_end_at = _lease_end_at(site, float(called.state.soc[i]), order_kw, standing)
+            wanted.append(_Order(site, order_kw, min(lease_end_at, event_end_at), release=False))
+        elif available[i] and site.id in told:
+            wanted.append(_Order(site, 0.0, min(standing.end_at, event_end_at), release=True))
     return wanted
 
 
@@ -194,18 +208,17 @@ async def _record_plan(connection: AsyncConnection, commitment: Commitment, inte
     )
 
 
-def _command_row(
-    commitment: Commitment, site: Site, order_kw: float, interval: Interval, lease_end_at: datetime
-) -> dict[str, Any]:
+def _command_row(commitment: Commitment, interval: Interval, order: _Order) -> dict[str, Any]:
     return {
-        "id": command_id(commitment, site.id, interval.start_at),
+        "id": command_id(commitment, order.site.id, interval.start_at),
         "commitment_id": commitment.id,
-        "site_id": site.id,
+        "site_id": order.site.id,
         "cycle_start_at": interval.start_at,
-        "power_kw": order_kw,
-        "reserve_soc": site.reserve_soc,
+        "power_kw": order.power_kw,
+        "release": order.release,
+        "reserve_soc": order.site.reserve_soc,
         "not_before": interval.start_at,
-        "expires_at": min(lease_end_at, commitment.window.end_at + GRACE_AFTER_END),
+        "expires_at": order.lease_end_at,
         "state": ReceiptState.PLANNED.value,
         "reason": "",
         "updated_at": interval.start_at,

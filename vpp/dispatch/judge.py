@@ -25,22 +25,25 @@ LOOK_BACK = timedelta(minutes=15)
 """Setpoints that expired longer ago have been judged, or never can be."""
 
 # The last reading of each command's own time: after it took effect, before it expired or another took its place.
+# A site that was handed back since is not doing what it was told, and should not.
 _WITH_READING = text("""
     select c.id, c.site_id, c.power_kw, c.state, r.battery_kw, r.soc
       from (select id, site_id, power_kw, state, updated_at, expires_at,
                    lead(cycle_start_at) over (partition by site_id order by cycle_start_at) as next_at
               from command
              where commitment_id = :commitment_id and cycle_start_at < :at and expires_at > :since
-               and state <> 'planned') c
+               and state <> 'planned' and not release) c
       join device d on d.site_id = c.site_id
       join site s on s.id = c.site_id
+      join handback h on h.commitment_id = :commitment_id and h.site_id = c.site_id
      cross join lateral (
            select battery_kw, soc from reading
             where device_id = d.id and measured_at > c.updated_at + :takes_effect and measured_at > :earliest
               and measured_at <= least(:at, c.next_at) and measured_at < c.expires_at
               and battery_kw is not null and soc is not null
             order by measured_at desc limit 1) r
-     where c.state in ('sent', 'acked', 'readback_ok') or c.state = 'effective' and s.adapter = any(:mode_adapters)
+     where (c.state in ('sent', 'acked', 'readback_ok') or c.state = 'effective' and s.adapter = any(:mode_adapters))
+       and h.saved_at <= c.updated_at and (h.released_at is null or h.released_at < c.updated_at)
      order by c.site_id, c.id
 """)
 
@@ -85,8 +88,6 @@ async def judge_commands(
 
 def _verdict(row: Row[Any], site: Site, by_mode: bool) -> list[tuple[str, str]]:
     """The new state of a command and why; none where nothing changes."""
-    if by_mode and row.power_kw <= 0:
-        return []  # stopped by giving it back: what it does now is its owner's business
     short_kw = row.power_kw - row.battery_kw
     near_floor = row.soc <= site.reserve_soc + FLOOR_MARGIN
     if row.state == ReceiptState.EFFECTIVE:

@@ -37,7 +37,7 @@ async def mode_states(
     if not mode_sites:
         return {}
     latest = await connection.execute(
-        select(commands.c.site_id, commands.c.power_kw, commands.c.state, handbacks.c.released_at)
+        select(commands.c.site_id, commands.c.release, commands.c.state, handbacks.c.released_at)
         .join(
             handbacks,
             (handbacks.c.commitment_id == commands.c.commitment_id) & (handbacks.c.site_id == commands.c.site_id),
@@ -50,7 +50,7 @@ async def mode_states(
     )
     states = dict.fromkeys(mode_sites, ModeState.IDLE)
     for row in latest:
-        over = row.power_kw <= 0 or row.state in _FAILED or row.released_at is not None
+        over = row.release or row.state in _FAILED or row.released_at is not None
         states[row.site_id] = ModeState.RELEASED if over else ModeState.RUNNING
     return states
 

@@ -39,11 +39,9 @@ _SAVE_NATIVE = _save.on_conflict_do_update(
 async def send(tools: Tools, commitment: Commitment, interval: Interval) -> None:
     """Send every unfinished command of a cycle; a command already carried out is not sent again."""
     async with tools.store.begin() as connection:
-        planned = await _unfinished(connection, commitment, interval)
-    stops = [(site, command) for site, command in planned if command.power_kw <= 0 and tools.is_mode_site(site)]
-    stopping = {site.id for site, _ in stops}
+        planned, stops = await _unfinished(connection, commitment, interval)
     lease_until = interval.end_at + tools.cycle
-    orders = await _save_native(tools, commitment, [job for job in planned if job[0].id not in stopping], lease_until)
+    orders = await _save_native(tools, commitment, planned, lease_until)
     async with tools.store.begin() as connection:
         await _mark_sent(connection, [command for _, command in (*stops, *orders)], tools.clock.now())
     receipts = await tools.with_each(orders, lambda job: _apply(tools, *job))
@@ -58,7 +56,8 @@ async def send(tools: Tools, commitment: Commitment, interval: Interval) -> None
 
 async def _unfinished(
     connection: AsyncConnection, commitment: Commitment, interval: Interval
-) -> list[tuple[Site, Command]]:
+) -> tuple[list[tuple[Site, Command]], list[tuple[Site, Command]]]:
+    """The orders of a cycle still to be carried out, and the sites whose part is over."""
     which = (
         (commands.c.commitment_id == commitment.id)
         & (commands.c.cycle_start_at == interval.start_at)
@@ -72,12 +71,12 @@ async def _unfinished(
     )
     rows = (await connection.execute(select(commands).where(which).order_by(commands.c.site_id))).all()
     if not rows:
-        return []
+        return [], []
     sites = {
         site.id: site
         for site in await load_sites(connection, tenant_id=commitment.tenant_id, program=commitment.program)
     }
-    return [
+    jobs = [
         (
             sites[row.site_id],
             Command(
@@ -92,6 +91,8 @@ async def _unfinished(
         for row in rows
         if row.site_id in sites
     ]
+    over = {row.id for row in rows if row.release}
+    return [job for job in jobs if job[1].id not in over], [job for job in jobs if job[1].id in over]
 
 
 async def _save_native(

@@ -1,6 +1,7 @@
 """What was planned and ordered: one row per control cycle, per command, per site to hand back."""
 
 from sqlalchemy import (
+    Boolean,
     CheckConstraint,
     Column,
     Double,
@@ -39,6 +40,7 @@ command = Table(
     Column("site_id", ForeignKey("site.id"), nullable=False),
     Column("cycle_start_at", UtcInstant, nullable=False),
     Column("power_kw", Double, nullable=False),
+    Column("release", Boolean, nullable=False),
     Column("reserve_soc", Double, nullable=False),
     Column("not_before", UtcInstant, nullable=False),
     Column("expires_at", UtcInstant, nullable=False),
@@ -49,6 +51,8 @@ command = Table(
     CheckConstraint("expires_at > not_before", name="expiry"),
     Index("ix_command_site_id_expires_at", "site_id", "expires_at"),
 )
+
+"""With `release` the site's part is over: it is given back its own settings, and `power_kw` is 0."""
 
 handback = Table(
     "handback",
