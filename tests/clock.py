@@ -24,6 +24,11 @@ class FixedClock:
     def now(self) -> datetime:
         return self._now
 
+    @property
+    def sleepers(self) -> int:
+        """How many wait for the clock to move."""
+        return len(self._sleepers)
+
     def advance(self, by: timedelta) -> datetime:
         """Move forward and wake whoever was due; returns the new instant."""
         return self.move_to(self._now + by)

@@ -3,8 +3,9 @@
 import asyncio
 import secrets
 import signal
-from collections.abc import AsyncIterator, Coroutine, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,13 +27,15 @@ from vpp.dispatch import Tools, covers, delivered_kw
 from vpp.domain.commitment import Commitment
 from vpp.domain.errors import NotReady
 from vpp.gateway import Openadr2Ven
-from vpp.lifecycle import job_app, run_collector, run_reconciler
+from vpp.lifecycle import job_app, run_collector, run_reconciler, run_worker
+from vpp.observability import Pulse, WatchedClock, health_server
 from vpp.portal import create_app
 from vpp.ports import Clock, DeviceAdapter, MarketProgram, VenClient
 from vpp.simulation.clock import SteppedClock
 from vpp.store.embedded import running_servers
 from vpp.store.engine import Store
 from vpp.store.shared import SharedCallBudget, SharedTokens
+from vpp.telemetry import IngestConsumer
 
 RANKS: Mapping[str, int | None] = {
     "devices": 0,
@@ -142,34 +145,45 @@ async def serve(settings: Settings, *, host: str, port: int) -> None:
 
 
 async def work(settings: Settings) -> None:
-    """Read devices and drive commitments until told to stop."""
-    async with open_store(settings) as store:
-        await until_stopped(_collect(settings, store), _drive(settings, store))
+    """Read devices, store what is posted and drive commitments until told to stop."""
+    with _pulse(settings) as pulse:
+        async with open_store(settings) as store:
+            loops = [_collect(settings, store, pulse), _drive(settings, store, pulse)]
+            if settings.clock_address is None:  # in a simulation the collector drains, in its turn
+                loops.append(IngestConsumer(store).run(turned=lambda: pulse.beat("ingest")))
+            await until_stopped(*loops)
 
 
-async def _collect(settings: Settings, store: Store) -> None:
+async def _collect(settings: Settings, store: Store, pulse: Pulse) -> None:
     async with clock_for(settings, "collector") as clock, _tools(settings, store, clock) as tools:
         await run_collector(
-            tools,
+            replace(tools, clock=WatchedClock(clock, pulse, "collector")),
             read_interval=timedelta(seconds=settings.read_interval_s),
             idle_read_interval=timedelta(seconds=settings.idle_read_interval_s),
+            # One worker reads in a simulation, and the whole fleet at once.
+            shards=settings.collector_shards if settings.clock_address is None else 1,
         )
 
 
-async def _drive(settings: Settings, store: Store) -> None:
+async def _drive(settings: Settings, store: Store, pulse: Pulse) -> None:
+    stalled_after_s = 3 * settings.heartbeat_s
     async with clock_for(settings, "lifecycle") as clock, _tools(settings, store, clock) as tools:
         app = job_app(tools, programs())
+        watched = replace(tools, clock=WatchedClock(clock, pulse, "reconciler"))
         async with app.open_async(), asyncio.TaskGroup() as group:
-            group.create_task(
-                app.run_worker_async(
-                    concurrency=4,
-                    install_signal_handlers=False,
-                    update_heartbeat_interval=settings.heartbeat_s,
-                    stalled_worker_timeout=3 * settings.heartbeat_s,
-                    delete_jobs="successful",
-                )
-            )
-            group.create_task(run_reconciler(tools, app, stalled_after_s=3 * settings.heartbeat_s))
+            group.create_task(run_worker(app, heartbeat_s=settings.heartbeat_s, stalled_after_s=stalled_after_s))
+            group.create_task(run_reconciler(watched, app, stalled_after_s=stalled_after_s))
+
+
+@contextmanager
+def _pulse(settings: Settings) -> Iterator[Pulse]:
+    """Watch this process's loops, and serve what is seen where a port is set."""
+    pulse = Pulse()
+    if settings.metrics_port is None:
+        yield pulse
+        return
+    with health_server(pulse, host=settings.metrics_host, port=settings.metrics_port):
+        yield pulse
 
 
 async def gateway(settings: Settings) -> None:
@@ -192,8 +206,10 @@ async def gateway(settings: Settings) -> None:
         sign=settings.openadr2_sign,
     )
     try:
-        async with open_store(settings) as store, clock_for(settings, "gateway") as clock:
-            await until_stopped(openadr2_ven(settings, store, clock, client).run())
+        with _pulse(settings) as pulse:
+            async with open_store(settings) as store, clock_for(settings, "gateway") as clock:
+                watched = WatchedClock(clock, pulse, "gateway")
+                await until_stopped(openadr2_ven(settings, store, watched, client).run())
     finally:
         await client.close()
 

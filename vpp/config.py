@@ -20,8 +20,13 @@ class Settings(BaseSettings):
     secrets_dir: Path | None = Field(None, description="folder with one file per vendor secret")
     read_interval_s: float = Field(300.0, gt=0, description="how often devices are read during an event")
     idle_read_interval_s: float = Field(600.0, gt=0, description="how often devices are read otherwise")
+    collector_shards: int = Field(4, ge=1, le=1000, description="parts of the fleet that workers share reading by")
     cycle_s: float = Field(300.0, gt=0, description="length of one control cycle")
     heartbeat_s: float = Field(5.0, gt=0, description="a worker silent for three of these has died")
+    metrics_port: int | None = Field(
+        None, ge=1, le=65535, description="port of `/metrics` and `/healthz` of worker and gateway; unset serves none"
+    )
+    metrics_host: str = Field("127.0.0.1", description="address these listen on")
     seed: int | None = Field(None, description="fixes random starts, for simulations; unset draws them anew")
     tenant: str = Field("default", description="the tenant whose events the gateway receives")
     openadr2_poll_s: float = Field(60.0, gt=0, description="how often the VEN polls its VTN")

@@ -29,6 +29,7 @@ class _Child:
     name: str
     arguments: tuple[str, ...]
     log_path: Path
+    environment: Mapping[str, str]
     process: asyncio.subprocess.Process | None = None
     watcher: asyncio.Task[None] | None = None
     failures: int = 0
@@ -42,10 +43,10 @@ class Processes:
     environment: Mapping[str, str] = field(default_factory=dict)
     _children: dict[str, _Child] = field(default_factory=dict)
 
-    async def start(self, name: str, arguments: Sequence[str]) -> None:
-        """Start `vpp <arguments>` and keep it running."""
+    async def start(self, name: str, arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+        """Start `vpp <arguments>` and keep it running; `environment` is for this one only."""
         self.log_dir.mkdir(parents=True, exist_ok=True)
-        child = _Child(name, tuple(arguments), self.log_dir / f"{name}.log")
+        child = _Child(name, tuple(arguments), self.log_dir / f"{name}.log", environment or {})
         self._children[name] = child
         await self._spawn(child)
         child.watcher = asyncio.create_task(self._watch(child), name=f"watch {name}")
@@ -94,7 +95,7 @@ class Processes:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env={**os.environ, **self.environment},
+                env={**os.environ, **self.environment, **child.environment},
                 start_new_session=True,
             )
 

@@ -16,7 +16,9 @@ from prometheus_client import REGISTRY
 from sqlalchemy import text
 
 import vpp.gateway.metrics
-import vpp.portal.metrics  # noqa: F401 - both register what the docs name
+import vpp.lifecycle.metrics
+import vpp.portal.metrics
+import vpp.telemetry.metrics  # noqa: F401 - all register what the docs name
 from tests.architecture.docs_tables import TABLES, commands, written
 from vpp.config import Settings
 from vpp.simulation.utility_script import UtilityScript

@@ -9,8 +9,10 @@ from vpp import bootstrap
 from vpp.cli.app import JsonTo, app, console, emit, settings, told, within
 from vpp.config import Settings
 from vpp.processes import Processes
-from vpp.store.embedded import running_servers, stop_servers
+from vpp.store.embedded import ensure_servers, running_servers, stop_servers
 from vpp.store.migrate import migrate as migrate_database
+
+TEND_EVERY_S = 3.0
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port of the portal and the API.")]
@@ -30,19 +32,33 @@ async def _up(configured: Settings, host: str, port: int) -> None:
         await children.start("serve", ["serve", "--host", host, "--port", str(port)])
         await children.start("work", ["work"])
         if configured.openadr2_vtn_url is not None:
-            await children.start("gateway", ["gateway"])
+            await children.start("gateway", ["gateway"], _next_port(configured))
         console.print(f"portal: http://{host}:{port}/   logs: {configured.var_dir / 'log'}   stop: Ctrl-C or vpp down")
         try:
-            await bootstrap.until_stopped(_keep(children))
+            await bootstrap.until_stopped(_keep(children), _tend(configured))
         finally:
             told.print("stopping")
             await children.stop()
+
+
+def _next_port(configured: Settings) -> dict[str, str]:
+    """The gateway's own port for its metrics, beside the worker's on this machine."""
+    port = configured.metrics_port
+    return {} if port is None else {"VPP_METRICS_PORT": str(port + 1)}
 
 
 async def _keep(children: Processes) -> None:
     while True:
         children.check()
         await asyncio.sleep(1.0)
+
+
+async def _tend(configured: Settings) -> None:
+    """Start an embedded server again that has died; configured ones are somebody else's."""
+    while configured.database_url is None or configured.redis_url is None:
+        await asyncio.sleep(TEND_EVERY_S)
+        await asyncio.to_thread(ensure_servers, configured)
+    await asyncio.Event().wait()
 
 
 @app.command()

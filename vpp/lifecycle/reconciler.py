@@ -1,7 +1,7 @@
 """Picks up what a crash let fall: overdue commitments, stalled jobs, sites nobody handed back."""
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 from procrastinate import App
@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from vpp.commitments import due, next_due_at
 from vpp.dispatch import Tools, expired_leases, hand_back
 from vpp.lifecycle.queue import pending, waiting_for, wake
+from vpp.store import outlast
 
 log = structlog.get_logger()
 
@@ -27,18 +28,21 @@ async def run_reconciler(tools: Tools, app: App, *, stalled_after_s: float) -> N
     Under real time this is a safety net that looks every few seconds. Under a stepped clock it is
     also what wakes each step, and it lets time go on only when no job is left to run.
     """
-    stepped = tools.clock.wall_time(tools.clock.now()) is None
     while True:
-        await reconcile(tools, app, stalled_after_s=stalled_after_s)
-        now = tools.clock.now()
-        if not stepped:
-            await tools.clock.sleep_until(now + ROUND)
-            continue
-        await _drained(tools, app, stalled_after_s)
-        async with tools.store.begin() as connection:
-            next_at = await next_due_at(connection)
-        until = now + STEPPED_ROUND
-        await tools.clock.sleep_until(until if next_at is None else max(now, min(next_at, until)))
+        await tools.clock.sleep_until(await outlast("reconciler", lambda: _turn(tools, app, stalled_after_s)))
+
+
+async def _turn(tools: Tools, app: App, stalled_after_s: float) -> datetime:
+    """Reconcile once and return when to do so again."""
+    now = tools.clock.now()
+    await reconcile(tools, app, stalled_after_s=stalled_after_s)
+    if tools.clock.wall_time(now) is not None:
+        return now + ROUND
+    await _drained(tools, app, stalled_after_s)
+    async with tools.store.begin() as connection:
+        next_at = await next_due_at(connection)
+    until = now + STEPPED_ROUND
+    return until if next_at is None else max(now, min(next_at, until))
 
 
 async def reconcile(tools: Tools, app: App, *, stalled_after_s: float) -> None:
@@ -53,13 +57,13 @@ async def reconcile(tools: Tools, app: App, *, stalled_after_s: float) -> None:
             if not await waiting_for(connection, commitment.id):
                 await wake(connection, commitment, tools.clock)
         # A commitment with a job at hand looks after its own sites.
-        lapsed = [
-            commitment_id
-            for commitment_id in await expired_leases(connection, tools.clock.now())
+        lapsed = {
+            commitment_id: site_ids
+            for commitment_id, site_ids in (await expired_leases(connection, tools.clock.now())).items()
             if not await waiting_for(connection, commitment_id)
-        ]
-    for commitment_id in lapsed:
-        outcome = await hand_back(tools, commitment_id)
+        }
+    for commitment_id, site_ids in lapsed.items():
+        outcome = await hand_back(tools, commitment_id, only=site_ids)
         log.warning(
             "handed back sites past their lease",
             commitment=str(commitment_id),

@@ -4,6 +4,7 @@ Tables are in `vpp.store.tables`, schema changes in `vpp.store.migrate`, servers
 """
 
 from vpp.store.engine import Store, create_engine, driver_url
+from vpp.store.outage import is_outage, outlast
 from vpp.store.partitions import (
     detach_partitions_before,
     drop_partitions_before,
@@ -19,6 +20,8 @@ __all__ = [
     "driver_url",
     "drop_partitions_before",
     "ensure_partitions",
+    "is_outage",
+    "outlast",
     "partition_days",
     "partition_name",
 ]

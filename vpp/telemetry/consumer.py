@@ -8,7 +8,7 @@ one claims it and writes it again, which the unique key makes harmless.
 import asyncio
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 from typing import Any
 from uuid import uuid4
@@ -22,6 +22,7 @@ from vpp.domain.errors import InvalidRequest
 from vpp.store.engine import Store
 from vpp.store.partitions import ensure_partitions
 from vpp.telemetry.batch import Batch, decode
+from vpp.telemetry.metrics import STORED
 from vpp.telemetry.stream import DEAD_STREAM, FIELD, GROUP, STREAM
 from vpp.telemetry.write import days_of, write_batch
 
@@ -51,26 +52,31 @@ class IngestConsumer:
         self._name = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
         self._days: set[date] = set()
 
-    async def run(self) -> None:
-        """Write whatever comes until cancelled; waits out a database or stream that is away."""
+    async def run(self, *, turned: Callable[[], None] = lambda: None) -> None:
+        """Write whatever comes until cancelled; waits out a database or stream that is away.
+
+        `turned` is called at least every few seconds, to tell that this still turns.
+        """
         failures = 0
         next_claim_s = 0.0
         loop = asyncio.get_running_loop()
         while True:
+            turned()
             try:
                 if loop.time() >= next_claim_s:
                     await self._prepare()
                     await self._take_over(CLAIM_AFTER_MS)
                     next_claim_s = loop.time() + CLAIM_AFTER_MS / 2000
+                if failures:  # what was read and not written is pending in our own name
+                    await self._recover()
+                    failures = 0
                 await self._store_entries(await self._read(READ_BLOCK_MS))
-                failures = 0
             except (RedisError, SQLAlchemyError, OSError) as away:
                 wait_s = _BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)]
                 failures += 1
-                next_claim_s = 0.0  # what was read and not written is pending in our own name
+                next_claim_s = 0.0  # a stream that was lost is made anew
                 _log.warning("ingest waits", error=type(away).__name__, wait_s=wait_s, failures=failures)
                 await asyncio.sleep(wait_s)
-                await self._recover()
 
     async def drain(self) -> int:
         """Write everything that was published before the call; returns how many readings were new.
@@ -87,13 +93,11 @@ class IngestConsumer:
         return written + await self._take_over(0)
 
     async def _recover(self) -> None:
-        """Write our own pending entries again before new ones, if the servers are back."""
-        try:
-            await self._prepare()
-            answer = await self._store.redis.xreadgroup(GROUP, self._name, {self._stream: "0"}, self._max_entries)
-            await self._store_entries(_entries(answer))
-        except (RedisError, SQLAlchemyError, OSError) as away:
-            _log.info("ingest still waits", error=type(away).__name__)
+        """Write our own pending entries again before new ones."""
+        while entries := _entries(
+            await self._store.redis.xreadgroup(GROUP, self._name, {self._stream: "0"}, self._max_entries)
+        ):
+            await self._store_entries(entries)
 
     async def _prepare(self) -> None:
         try:
@@ -164,10 +168,12 @@ class IngestConsumer:
                 self._days.add(day)
         try:
             async with self._store.begin() as connection:
-                return await write_batch(connection, whole)
+                written = await write_batch(connection, whole)
         except DBAPIError:
             self._days.clear()  # a partition may have been dropped since
             raise
+        STORED.inc(written)
+        return written
 
     async def _acknowledge(self, entries: Sequence[Entry]) -> None:
         keys = [key for key, _ in entries]
