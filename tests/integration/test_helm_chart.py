@@ -184,6 +184,18 @@ def test_the_portal_is_asked_whether_it_lives_and_whether_it_is_ready(chart: hel
     assert probes == {"startupProbe": "/healthz", "livenessProbe": "/healthz", "readinessProbe": "/readyz"}
 
 
+def test_worker_and_gateway_are_asked_whether_they_live_where_they_listen(chart: helm.Chart) -> None:
+    manifests = _manifests(chart, GATEWAY | {"metrics": {"port": 9200}})
+    given = _of(manifests, "ConfigMap")["data"]
+    assert (given["VPP_METRICS_HOST"], given["VPP_METRICS_PORT"]) == ("0.0.0.0", "9200")
+    for role in ("work", "gateway"):
+        container = _pods(manifests)[role]["spec"]["containers"][0]
+        assert container["ports"] == [{"name": "metrics", "containerPort": 9200}]
+        probes = {name: container[name]["httpGet"] for name in container if name.endswith("Probe")}
+        asked = {"path": "/healthz", "port": "metrics"}
+        assert probes == {"startupProbe": asked, "livenessProbe": asked}
+
+
 def test_service_and_budget_find_the_portals_pods_and_no_others(chart: helm.Chart) -> None:
     manifests = _manifests(chart, EVERYTHING)
     service, budget = _of(manifests, "Service"), _of(manifests, "PodDisruptionBudget")
@@ -223,6 +235,13 @@ def test_only_the_portal_may_be_reached_where_the_network_is_closed(chart: helm.
     assert policies["demo-fleet-egress"]["egress"][1] == {"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}
 
 
+def test_metrics_of_worker_and_gateway_are_for_whom_the_values_name(chart: helm.Chart) -> None:
+    monitoring = {"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}
+    manifests = _manifests(chart, {"networkPolicy": {"enabled": True, "metricsFrom": [monitoring]}})
+    quiet = _of(manifests, "NetworkPolicy", "-quiet")["spec"]
+    assert quiet["ingress"] == [{"ports": [{"port": "metrics", "protocol": "TCP"}], "from": [monitoring]}]
+
+
 def test_the_notes_say_who_runs_and_how_to_get_in(chart: helm.Chart) -> None:
     for values, said in (({}, "no gateway"), (EVERYTHING, "https://vpp.example.com/")):
         rendered = chart.render(values, name="demo", namespace="prod")
@@ -258,6 +277,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a fingerprint that is too short": ({"gateway": {"vtnFingerprint": "00:11"}}, "/gateway/vtnFingerprint"),
     "an ingress without a host": ({"ingress": {"enabled": True}}, "/ingress/host"),
     "a log level that does not exist": ({"logLevel": "LOUD"}, "/logLevel"),
+    "a port of no number": ({"metrics": {"port": "metrics"}}, "/metrics/port"),
     "a secret nothing reads": ({"session": {"existingSecret": "vpp-session"}}, "session"),
     "a service type that does not exist": ({"service": {"type": "External"}}, "/service/type"),
 }  # fmt: skip

@@ -59,6 +59,20 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end }}
 
+{{/* How a role without a portal says that it lives. */}}
+{{- define "vpp.liveness" -}}
+ports:
+  - {name: metrics, containerPort: {{ .Values.metrics.port }}}
+startupProbe:
+  httpGet: {path: /healthz, port: metrics}
+  periodSeconds: 2
+  failureThreshold: 30
+livenessProbe:
+  httpGet: {path: /healthz, port: metrics}
+  periodSeconds: 30
+  timeoutSeconds: 3
+{{- end }}
+
 {{/* What a pod of any role has in common: .root, .role, .values (the role's), .container (its text). */}}
 {{- define "vpp.pod" -}}
 metadata:
