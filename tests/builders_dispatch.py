@@ -73,7 +73,7 @@ Before = Callable[[Call], Awaitable[None]]
 class FakeBatteries:
     """`ports.DeviceAdapter` in memory. `failures[(what, site_id)]` is raised until it is removed.
 
-    `before` and `after` are awaited around every call; what they raise goes out as if the process died.
+    `before` and `after` are awaited around every call but reads; what they raise goes out as if the process died.
     """
 
     def __init__(self, clock: FixedClock, control: ControlKind, name: str) -> None:
@@ -144,8 +144,8 @@ class FakeBatteries:
     async def _called(self, call: Call) -> None:
         if call.what != "read":
             self.calls.append(call)
-        if self.before is not None:
-            await self.before(call)
+            if self.before is not None:
+                await self.before(call)
         failure = self.failures.get((call.what, call.site_id))
         if failure is not None:
             raise failure

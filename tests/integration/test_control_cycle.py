@@ -9,7 +9,7 @@ from sqlalchemy import update
 from tests.builders import some_targets
 from tests.builders_dispatch import CYCLE, a_world, unreachable
 from vpp.commitments.records import create
-from vpp.dispatch import run_cycle
+from vpp.dispatch import hand_back, run_cycle
 from vpp.domain.commitment import CommitmentState
 from vpp.domain.device import ReceiptState
 from vpp.domain.errors import (
@@ -29,6 +29,7 @@ from vpp.store.engine import Store
 from vpp.store.tables.commitments import commitment as commitments
 
 MINUTE = timedelta(minutes=1)
+START_AT = some_targets(1)[0].interval.start_at
 FAILED, UNKNOWN = ReceiptState.FAILED.value, ReceiptState.UNKNOWN.value
 EVERY_ERROR = [
     unreachable(),
@@ -274,3 +275,93 @@ async def test_one_site_without_an_adapter_does_not_stop_the_others(store: Store
     outcome = await run_cycle(world.tools, world.commitment, world.interval())
     assert (outcome.failed, outcome.planned_kw >= 12) == (1, True)
     assert (await world.commands("site-006"))[0].reason.startswith("Unsupported: site site-006 needs the adapter")
+
+
+async def test_a_mode_site_is_told_once_and_an_extended_event_tells_it_again(store: Store) -> None:
+    world = await a_world(store, 10, 10, setpoint=2, mode=2)
+    await world.play(4)
+    assert sorted(command.site_id for command in world.modes.applied()) == ["site-003", "site-004"]
+    targets = some_targets(10, 10, 10, start_at=world.commitment.window.start_at)
+    world.commitment = replace(world.commitment, targets=targets)
+    await world.play(2)
+    ends = [command.expires_at for command in world.modes.applied("site-003")]
+    assert ends[1:] == [ends[0] + timedelta(hours=1)]
+
+
+async def test_a_mode_site_dropped_by_the_plan_is_stopped_by_giving_it_back_and_stays_out(store: Store) -> None:
+    world = await a_world(store, 15, setpoint=2, mode=2)
+    await world.play(2)
+    running = {command.site_id for command in world.modes.applied()}
+    start_at = world.commitment.window.start_at
+    world.commitment = replace(
+        world.commitment,
+        targets=(
+            *some_targets(15, start_at=start_at, step=10 * MINUTE),
+            *some_targets(2, start_at=start_at + 10 * MINUTE, step=20 * MINUTE),
+            *some_targets(15, start_at=start_at + 30 * MINUTE, step=30 * MINUTE),
+        ),
+    )
+    await world.play(6)
+    stopped = [(row.site_id, row.power_kw, row.state) for row in await world.commands(*running) if row.power_kw <= 0]
+    assert {site_id for site_id, *_ in stopped} == running
+    assert {state for *_, state in stopped} == {"readback_ok"}
+    released = [call.site_id for call in world.modes.calls if call.what == "release"]
+    assert sorted(released) == sorted(running)
+    await world.play(2)
+    assert {command.site_id for command in world.modes.applied()} == running
+    assert len(world.modes.applied()) == len(running)
+
+
+@pytest.mark.parametrize("error", [unreachable(), TimedOut("no answer", sent=True)], ids=["failed", "unknown"])
+async def test_a_mode_site_that_may_run_without_being_counted_is_given_back_at_once(
+    store: Store, error: DeviceError
+) -> None:
+    world = await a_world(store, 12, setpoint=3, mode=2)
+    await world.report()
+    for n in (4, 5):
+        world.modes.failures["apply", f"site-{n:03}"] = error
+    await world.cycle()
+    tried = {call.site_id for call in world.modes.calls if call.what == "apply"}
+    assert tried
+    assert {call.site_id for call in world.modes.calls if call.what == "release"} == tried
+    owed = await world.handbacks()
+    assert all(owed[site_id].verified_at for site_id in tried)
+    world.modes.failures.clear()
+    world.pass_time()
+    await world.play(5)
+    assert tried.isdisjoint(command.site_id for command in world.modes.applied() if command.not_before > START_AT)
+
+
+async def test_a_running_mode_site_that_ends_on_its_own_is_replaced_and_given_back(store: Store) -> None:
+    world = await a_world(store, 14, setpoint=3, mode=2)
+    await world.play(2)
+    quitter = world.modes.applied()[0].site_id
+    world.battery(quitter).obeys = False
+    await world.play(1)
+    outcome = await world.cycle()
+    assert outcome.planned_kw >= 14
+    assert world.delivered_kw() >= 14
+    row = (await world.commands(quitter))[-1]
+    assert (row.state, row.reason) == (FAILED, "no longer effective at the battery's meter")
+    assert (await world.handbacks())[quitter].verified_at is not None
+
+
+async def test_a_mode_site_whose_settings_could_not_be_read_may_be_asked_again(store: Store) -> None:
+    world = await a_world(store, 5, setpoint=0, mode=1)
+    world.modes.failures["save_native", "site-001"] = unreachable()
+    await world.play(1)
+    world.modes.failures.clear()
+    await world.play(4)
+    assert [row.state for row in await world.commands("site-001")] == [FAILED, "effective"]
+
+
+async def test_a_site_called_again_after_it_was_given_back_has_its_settings_saved_anew(store: Store) -> None:
+    world = await a_world(store, 20, setpoint=4)
+    await world.play(2)
+    await hand_back(world.tools, world.commitment.id)
+    world.battery("site-001").settings = {"mode": "self_consumption", "reserve": 0.35}
+    await world.play(1)
+    row = (await world.handbacks())["site-001"]
+    assert (row.native["reserve"], row.verified_at, row.released_at) == (0.35, None, None)
+    await hand_back(world.tools, world.commitment.id)
+    assert world.battery("site-001").settings == {"mode": "self_consumption", "reserve": 0.35}
