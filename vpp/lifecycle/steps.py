@@ -19,7 +19,7 @@ from vpp.dispatch import Tools, hand_back, open_handbacks, run_cycle
 from vpp.domain.commitment import Commitment, CommitmentState
 from vpp.domain.errors import NotReady
 from vpp.domain.time import Interval, floor_to
-from vpp.enrolment import load_sites, program_terms
+from vpp.enrolment import load_sites, program_terms, raise_peaks
 from vpp.lifecycle.queue import wake
 from vpp.measurement import measure_event
 from vpp.ports import MarketProgram
@@ -106,6 +106,7 @@ async def _settle(tools: Tools, programs: Mapping[str, MarketProgram], commitmen
         window = commitment.window
         around = Interval(floor_to(window.start_at - HOURS_AROUND, timedelta(hours=1)), window.end_at)
         await roll_up(connection, sites, around, ROLL_UP_STEP)
+        await raise_peaks(connection, sites, around)
         delivery = await measure_event(connection, commitment, program, tenant_id=commitment.tenant_id)
         month = await _local_month(connection, commitment)
         settlement = await settle_month(
