@@ -26,7 +26,7 @@ class Policy:
             commercial sites went over their peak with 2 %, none with 8 %.
         headroom: share by which a site stays below its peak if its battery has the energy to spare, because a
             load may jump between two cycles.
-        most_for_own_peak: a site that needs more than this share of its energy against its own peak is not called.
+        own_peak_share: a site that needs more than this share of its energy against its own peak is not called.
         wear_price_per_kwh: of discharged energy.
         shortfall_price_per_kwh: of not delivering: above any energy price, and so low that holding a kW
             of demand peak is worth more for hours, so that the award does not cost an owner a peak.
@@ -40,7 +40,7 @@ class Policy:
     drift_soc: float = 0.01
     peak_guard: float = 0.08
     headroom: float = 0.2
-    most_for_own_peak: float = 0.4
+    own_peak_share: float = 0.4
     wear_price_per_kwh: float = 0.04
     shortfall_price_per_kwh: float = 3.0
     excess_price_per_kwh: float = 1.0
@@ -94,7 +94,7 @@ def needed_at_home(
     soc = np.array([state.soc[at[site.id]] for site in sites])
     reserve = np.array([site.reserve_soc for site in sites])
     held = np.array([site.battery.capacity_kwh * site.battery.discharge_efficiency for site in sites])
-    return np.asarray(needed_kwh > policy.most_for_own_peak * np.clip(soc - reserve, 0.0, None) * held)
+    return np.asarray(needed_kwh > policy.own_peak_share * np.clip(soc - reserve, 0.0, None) * held)
 
 
 def view(sites: Sequence[Site], state: FleetState, net_load_kw: Floats, chosen: Bools) -> View:
