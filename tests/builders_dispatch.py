@@ -37,11 +37,19 @@ class Crash(Exception):
     """Stands for kill -9: nobody in the product catches it."""
 
 
+class HandClock(FixedClock):
+    """Nobody's timer knows when it will show what: only a step that is due now can be put on the queue."""
+
+    def wall_time(self, at: datetime) -> datetime | None:
+        return None
+
+
 @dataclass(slots=True)
 class FakeBattery:
     """One battery: what it was set to, and what it does. `obeys` False: says yes and does nothing."""
 
     soc: float = 0.8
+    discharged_kwh: float = 0.0
     settings: dict[str, Any] = field(default_factory=lambda: {"mode": "self_consumption", "reserve": 0.2})
     command: Command | None = None
     obeys: bool = True
@@ -111,6 +119,8 @@ class FakeBatteries:
             battery_kw=power_kw,
             grid_kw=power_kw - load_kw,
             soc=battery.soc,
+            discharged_kwh_register=battery.discharged_kwh,
+            charged_kwh_register=0.0,
             islanded=battery.islanded,
         )
 
@@ -154,6 +164,7 @@ class FakeBatteries:
         """Let a battery do for `duration` what it does now."""
         battery = self.of(site.id)
         taken_kwh = battery.power_kw(site, until - duration, self.control) * hours(duration)
+        battery.discharged_kwh += taken_kwh
         battery.soc -= taken_kwh / site.battery.discharge_efficiency / site.battery.capacity_kwh
 
 
@@ -213,6 +224,10 @@ class World:
             self.pass_time()
         return outcomes
 
+    def forget_calls(self) -> None:
+        self.kw.calls.clear()
+        self.modes.calls.clear()
+
     def delivered_kw(self) -> float:
         now = self.clock.now()
         return sum(b.of(site.id).power_kw(site, now, b.control) for site in self.sites for b in (self.batteries(site),))
@@ -245,7 +260,7 @@ async def a_world(
     """Sites `site-001` on, the first told kW, the last modes, in an event of hours of `kw` that begins now."""
     commitment = a_commitment(*kw, **({"state": CommitmentState.ACTIVE} | changes))
     commitment = replace(commitment, next_due_at=commitment.window.start_at)
-    clock = FixedClock(at or commitment.window.start_at)
+    clock = HandClock(at or commitment.window.start_at)
     forms = [
         site_form(n, adapter="sunspec" if n <= setpoint else "tesla", tariff=PLAIN_TARIFF, peaks_so_far_kw={})
         for n in range(1, setpoint + mode + 1)

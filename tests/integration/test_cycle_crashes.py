@@ -86,8 +86,7 @@ class Saved:
                     await connection.execute(insert(table), self.rows[table.name])
         for site_id, battery in self.batteries.items():
             self.world.batteries(self.world.site(site_id)).batteries[site_id] = deepcopy(battery)
-        self.world.kw.calls.clear()
-        self.world.modes.calls.clear()
+        self.world.forget_calls()
 
 
 async def _third_cycle(store: Store) -> World:
@@ -142,7 +141,7 @@ async def test_a_cycle_broken_off_anywhere_ends_as_if_nothing_had_happened(store
             outcome = await run_cycle(world.tools, world.commitment, interval)
             assert await _books(world) == undisturbed, f"{kind} {point}"
             assert _sent(world) == sent, f"{kind} {point}"
-            assert outcome.sent == len([row for row in undisturbed["commands"] if row["cycle_start_at"] == interval.start_at])
+            assert outcome.sent == sum(row["cycle_start_at"] == interval.start_at for row in undisturbed["commands"])
         else:
             assert point > 5, "the fuse never blew"
             return

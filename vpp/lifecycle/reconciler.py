@@ -5,6 +5,8 @@ from datetime import datetime, timedelta
 
 import structlog
 from procrastinate import App
+from procrastinate.exceptions import ConnectorException
+from psycopg.errors import RaiseException
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -47,9 +49,7 @@ async def _turn(tools: Tools, app: App, stalled_after_s: float) -> datetime:
 
 async def reconcile(tools: Tools, app: App, *, stalled_after_s: float) -> None:
     """One round. Harmless to run twice, and by two at once."""
-    for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=stalled_after_s):
-        log.warning("taking over a stalled job", job=job.id, lock=job.lock)
-        await app.job_manager.retry_job(job)
+    await _take_over_stalled(app, stalled_after_s)
     async with tools.store.begin() as connection:
         if not await _leads(connection):
             return
@@ -72,6 +72,18 @@ async def reconcile(tools: Tools, app: App, *, stalled_after_s: float) -> None:
         )
 
 
+async def _take_over_stalled(app: App, stalled_after_s: float) -> None:
+    """Put jobs of workers that died back on the queue."""
+    for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=stalled_after_s):
+        log.warning("taking over a stalled job", job=job.id, lock=job.lock)
+        try:
+            await app.job_manager.retry_job(job)
+        except ConnectorException as error:
+            # Another reconciler was faster, or the worker was only slow and has ended the job.
+            if not isinstance(error.__cause__, RaiseException):
+                raise
+
+
 async def _drained(tools: Tools, app: App, stalled_after_s: float) -> None:
     """Return when no job is running or could run; take over those of workers that died meanwhile."""
     polls = 0
@@ -81,8 +93,7 @@ async def _drained(tools: Tools, app: App, stalled_after_s: float) -> None:
                 return
         polls += 1
         if polls % 100 == 0:
-            for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=stalled_after_s):
-                await app.job_manager.retry_job(job)
+            await _take_over_stalled(app, stalled_after_s)
         await asyncio.sleep(DRAIN_POLL_S)
 
 

@@ -65,7 +65,7 @@ async def _begin(tools: Tools, commitment: Commitment, now: datetime) -> None:
         # We slept through the event: nothing was commanded, so nothing is owed but the measurement.
         await _move(tools, commitment, CommitmentState.ACTIVE, now, now, "began after its end")
         return
-    await _move(tools, commitment, CommitmentState.ACTIVE, now, now, "event begins")
+    await _move(tools, commitment, CommitmentState.ACTIVE, now, commitment.next_due_at or now, "event begins")
 
 
 async def _control(tools: Tools, commitment: Commitment, now: datetime) -> None:
@@ -73,7 +73,9 @@ async def _control(tools: Tools, commitment: Commitment, now: datetime) -> None:
     if now >= end_at:
         await _move(tools, commitment, CommitmentState.RELEASING, now, now, "event ends")
         return
-    interval = Interval(now, min(floor_to(now, tools.cycle) + tools.cycle, end_at))
+    # From when it fell due, not from now: a cycle that a dead worker began is finished as the same cycle.
+    start_at = max(commitment.next_due_at or now, floor_to(now, tools.cycle))
+    interval = Interval(start_at, min(floor_to(start_at, tools.cycle) + tools.cycle, end_at))
     outcome = await run_cycle(tools, commitment, interval)
     detail = {
         "target_kw": outcome.target_kw,
