@@ -23,6 +23,7 @@ from vpp.enrolment import (
 )
 from vpp.portal.credentials import create_account
 from vpp.simulation.fleet import TIME_ZONE, VirtualFleet, VirtualSite
+from vpp.simulation.recipes import Kind
 from vpp.store.engine import Store
 from vpp.store.tables.accounts import tenant
 from vpp.telemetry import MeterSeries, import_meter_history
@@ -100,7 +101,8 @@ async def _import_history(store: Store, fleet: VirtualFleet) -> None:
 
 
 async def _let_people_in(store: Store, fleet: VirtualFleet) -> tuple[Login, ...]:
-    owner_id = fleet.sites[0].site.owner_id
+    homes = [virtual.site for virtual in fleet.sites if virtual.recipe.kind is Kind.HOME]
+    owner_id = next((site.owner_id for site in homes if site.adapter == "tesla"), fleet.sites[0].site.owner_id)
     people = (
         ("operator", "operator@example.com", None, None),
         ("utility", "utility@example.com", None, PROGRAM),

@@ -11,6 +11,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
+    false,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -40,7 +41,7 @@ command = Table(
     Column("site_id", ForeignKey("site.id"), nullable=False),
     Column("cycle_start_at", UtcInstant, nullable=False),
     Column("power_kw", Double, nullable=False),
-    Column("release", Boolean, nullable=False),
+    Column("release", Boolean, nullable=False, server_default=false()),
     Column("reserve_soc", Double, nullable=False),
     Column("not_before", UtcInstant, nullable=False),
     Column("expires_at", UtcInstant, nullable=False),

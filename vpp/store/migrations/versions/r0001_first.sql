@@ -313,7 +313,7 @@ CREATE TABLE command (
     site_id TEXT NOT NULL,
     cycle_start_at TIMESTAMP WITH TIME ZONE NOT NULL,
     power_kw DOUBLE PRECISION NOT NULL,
-    release BOOLEAN NOT NULL,
+    release BOOLEAN DEFAULT false NOT NULL,
     reserve_soc DOUBLE PRECISION NOT NULL,
     not_before TIMESTAMP WITH TIME ZONE NOT NULL,
     expires_at TIMESTAMP WITH TIME ZONE NOT NULL,
