@@ -26,6 +26,7 @@ from vpp.simulation.web import free_ports
 from vpp.store.tables.commitments import commitment
 from vpp.store.tables.dispatch import command, cycle, handback
 from vpp.store.tables.settlement import ledger_transfer
+from vpp.store.tables.telemetry import reading
 
 SCRIPT = DemoScript(seed=5, sites=12)
 PROCESSES = ("work", "gateway", "serve")
@@ -175,8 +176,12 @@ async def _books(demo: Demo) -> dict[str, Any]:
         sites = await load_sites(connection, tenant_id=TENANT)
         month = SCRIPT.day.replace(day=1)
         statements = {site.id: statement_csv(await statement(connection, site.id, month)) for site in sites}
+    readings = select(
+        reading.c.device_id, reading.c.measured_at, reading.c.battery_kw, reading.c.grid_kw, reading.c.soc
+    ).order_by(reading.c.measured_at, reading.c.device_id)
     return {
         "event": event_id,
+        "readings": await _rows(demo, readings),
         "commands": [_rounded(row) for row in commands],
         "cycles": [_rounded(row) for row in await _rows(demo, cycles)],
         "handbacks": [_rounded(row) for row in await _rows(demo, handbacks)],
