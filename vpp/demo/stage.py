@@ -1,6 +1,6 @@
 """Sets the stage: tenant, contract, sites with sixty days of history, and a login for each role."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -11,18 +11,9 @@ from sqlalchemy import insert
 from vpp import bootstrap
 from vpp.demo.script import PROGRAM, TENANT, DemoScript
 from vpp.domain.settlement import ProgramTerms
-from vpp.enrolment import (
-    BatteryForm,
-    ProgramForm,
-    SiteForm,
-    TariffForm,
-    enrol_sites,
-    read_sites_csv,
-    set_program_terms,
-    write_sites_csv,
-)
+from vpp.enrolment import enrol_sites, read_sites_csv, set_program_terms
 from vpp.portal.credentials import create_account
-from vpp.simulation.fleet import TIME_ZONE, VirtualFleet, VirtualSite
+from vpp.simulation.fleet import TIME_ZONE, VirtualFleet
 from vpp.simulation.recipes import Kind
 from vpp.store.engine import Store
 from vpp.store.tables.accounts import tenant
@@ -46,7 +37,7 @@ async def set_stage(store: Store, script: DemoScript, fleet: VirtualFleet, scrip
     The sheet it was enrolled from is left in `script_dir` as an example to start one's own from.
     """
     now = script.start_at
-    sheet = write_sites_csv(_form(virtual) for virtual in fleet.sites)
+    sheet = fleet.enrolment_csv()
     (script_dir / "sites.csv").write_text(sheet, encoding="utf-8")
     forms = read_sites_csv(sheet, adapters=frozenset(bootstrap.ADAPTERS), programs=frozenset(bootstrap.programs()))
     async with store.begin() as connection:
@@ -60,30 +51,6 @@ async def set_stage(store: Store, script: DemoScript, fleet: VirtualFleet, scrip
         await set_program_terms(connection, terms, tenant_id=TENANT)
     await _import_history(store, fleet)
     return await _let_people_in(store, fleet)
-
-
-def _form(virtual: VirtualSite) -> SiteForm:
-    """The line an operator would have typed for this site."""
-    site = virtual.site
-    return SiteForm(
-        site=site.id,
-        name=site.name,
-        owner=site.owner_id,
-        owner_name=virtual.owner_name,
-        owner_email=virtual.owner_email,
-        utility_account=site.utility_account,
-        time_zone=site.time_zone,
-        programs=tuple(ProgramForm(program=p.program, owner_share=p.owner_share) for p in site.programs),
-        battery=BatteryForm(**asdict(site.battery)),
-        import_limit_kw=site.import_limit_kw,
-        export_limit_kw=site.export_limit_kw,
-        reserve_soc=site.reserve_soc,
-        tariff=TariffForm(**asdict(site.tariff)),
-        billing_start=site.billing_start,
-        peaks_so_far_kw=site.peak_so_far_kw,
-        adapter=site.adapter,
-        address=site.address,
-    )
 
 
 async def _import_history(store: Store, fleet: VirtualFleet) -> None:
