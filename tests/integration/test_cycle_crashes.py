@@ -156,11 +156,12 @@ async def test_a_cycle_run_again_after_it_ended_says_nothing_more(store: Store) 
     assert len(world.kw.calls) + len(world.modes.calls) == said
 
 
-async def test_an_order_that_was_planned_and_never_sent_does_not_count_as_running(store: Store) -> None:
-    """A worker that stays dead for longer than a cycle leaves orders behind that nobody has heard."""
+@pytest.mark.parametrize("at", [1, 3], ids=["planned", "marked as sent"])
+async def test_an_order_that_nobody_heard_does_not_count_as_running(store: Store, at: int) -> None:
+    """A worker that stays dead for longer than a cycle leaves orders behind."""
     world = await a_world(store, 10, setpoint=0, mode=2)
-    await world.report()
-    Fuse("before", 1).arm(world)
+    world.tools = replace(world.tools, concurrency=1)
+    Fuse("before", at).arm(world)
     with pytest.raises(ExceptionGroup):
         await world.cycle()
     world.modes.before = None
