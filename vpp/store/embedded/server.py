@@ -64,7 +64,10 @@ class EmbeddedServer(ABC):
                 # Killed a moment ago, and its children are still leaving; or so young that it has
                 # not written its pid yet. Either way it changes within moments.
                 process.wait_until(lambda: not self.is_alive() or self.find_pid() is not None, ORPHANS_TIMEOUT_S)
+            if self.is_alive() and self._settles() and self.is_alive():
+                return self.url
             if not self.is_alive():
+                # It was not there, or was just dying when we looked and is gone now.
                 self.start()
             self._wait_ready()
         except PermissionError as error:
@@ -90,6 +93,10 @@ class EmbeddedServer(ABC):
             if process.wait_until(lambda: not self.is_alive(), timeout_s):
                 return True
         raise NotReady(f"{self.name} does not stop, see {self.log}")
+
+    def _settles(self) -> bool:
+        """Wait until a server that runs already answers or is gone; whether it did either in time."""
+        return process.wait_until(lambda: self.not_ready_reason() is None or not self.is_alive(), self.ready_timeout_s)
 
     def _wait_ready(self) -> None:
         reason: str | None = "it has not been asked yet"
