@@ -97,8 +97,6 @@ class Demo:
         await asyncio.to_thread(migrate, urls.database_url)
         self.store = Store(urls.database_url, urls.redis_url)
         self._stack.push_async_callback(self.store.close)
-        self._say(f"enrolling {self.script.sites} sites with sixty days of meter history")
-        self.logins = await set_stage(self.store, self.script, fleet, self.var_dir)
         self.clock = ClockServer(self.script.start_at)
         await self.clock.start()
         self._stack.push_async_callback(self.clock.stop)
@@ -106,6 +104,11 @@ class Demo:
         self._stack.push_async_callback(self.processes.stop)
         self._say("starting the devices, the utility and ourselves")
         await self._start_processes()
+        # Nobody's turn comes before the stage is set: they get ready meanwhile.
+        self._say(f"enrolling {self.script.sites} sites with sixty days of meter history")
+        self.logins = await set_stage(self.store, self.script, fleet, self.var_dir)
+        await self._unless_a_process_fails(self.clock.wait_for(set(LOOPS), START_WITHIN_S))
+        await self._unless_a_process_fails(self._wait_for_portal())
 
     def _environment(self, database_url: str, redis_url: str) -> dict[str, str]:
         here = "http://127.0.0.1"
@@ -162,8 +165,6 @@ class Demo:
         await self.processes.start("work", ["work"])
         await self.processes.start("gateway", ["gateway"])
         await self.processes.start("serve", ["serve", "--port", str(self.addresses.portal)])
-        await self._unless_a_process_fails(self.clock.wait_for(set(LOOPS), START_WITHIN_S))
-        await self._unless_a_process_fails(self._wait_for_portal())
 
     async def _unless_a_process_fails(self, work: Coroutine[Any, Any, None]) -> None:
         """Wait for something only as long as everyone it depends on can be kept running."""
