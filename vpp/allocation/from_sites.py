@@ -22,8 +22,8 @@ class Policy:
 
     Attributes:
         drift_soc: kept above the owner's reserve, because a battery's own estimate of its charge drifts.
-        peak_guard: share by which a site's peak is aimed lower, because load forecasts err: in the demo 3 of 70
-            commercial sites went over their peak with 2 %, none with 8 %.
+        peak_guard: share by which a site's peak is aimed lower, because load forecasts err: on the demo's first day
+            3 of 70 commercial sites went over their peak with 2 %, none with 8 %; other days needed `headroom` too.
         headroom: share by which a site stays below its peak if its battery has the energy to spare, because a
             load may jump between two cycles.
         own_peak_share: a site that needs more than this share of its energy against its own peak is not called.

@@ -36,7 +36,6 @@ class Capabilities:
         max_lease_s: longest time a command may stand without a word from us [s].
         commands_per_day: how many commands a day the vendor allows; None means no stated limit.
         min_read_interval_s: the vendor's limit on reading [s].
-        needs_native_state: the state before the first command must be saved durably to restore it.
     """
 
     control: ControlKind
@@ -45,7 +44,6 @@ class Capabilities:
     max_lease_s: float
     commands_per_day: int | None = None
     min_read_interval_s: float = 0.0
-    needs_native_state: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
