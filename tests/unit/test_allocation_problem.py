@@ -30,7 +30,7 @@ NAN_LOAD = np.array([[1.0, 1.0, 1.0, 1.0], [1.0, 1.0, np.nan, 1.0]])
         ({"step_h": np.full(3, 1.0)}, r"step_h: \(3,\)"),
         ({"soc_floor": np.array([0.5, 0.9]), "soc_ceiling": np.array([0.6, 0.8])}, r"soc_floor\[1\].*soc_ceiling"),
         ({"export_price_per_kwh": 0.5}, r"export_price_per_kwh\[0, 0\].*import_price"),
-        ({"commitment_kw": np.array([1.0, -1.0, 1.0, 1.0])}, r"commitment_kw\[1\]"),
+        ({"commitment_kw": np.array([1.0, np.inf, 1.0, 1.0])}, r"commitment_kw\[1\].*inf"),
         ({"available": np.full((2, 4), 2)}, r"available.*True or False"),
         ({"capacity_window": np.zeros(4, dtype=int)}, r"capacity_window\[0\]"),
         (

@@ -1,4 +1,8 @@
-"""What each array of a `Problem` must look like: shape, range, default. Called only by `problem.py`."""
+"""What each array of a `Problem` must look like: shape, range, default.
+
+Called by `problem.py`, and by `files.py`, which stores by shape. Arrays of a million sites must fit in
+memory, so what is the same for every site stays one value or one row, seen N times through a view.
+"""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -10,7 +14,10 @@ from vpp.domain.errors import InvalidRequest
 
 
 class Spec(NamedTuple):
-    """Shape in letters (N sites, T steps, W demand, K capacity windows), range and default."""
+    """Shape in letters, range and default.
+
+    N sites, T steps, W demand windows, K capacity windows, C programmes, F feeders, P tiers of wear.
+    """
 
     shape: str
     low: float = -np.inf
@@ -27,7 +34,7 @@ _SHARE = (0.0, 1.0, "a share from 0 to 1, not percent")
 _PRICE = (-1e4, 1e4, "a price between -10000 and 10000 per kWh")
 
 SPECS: dict[str, Spec] = {
-    "step_h": Spec("T", 1e-4, 48.0, "a length above 0 and up to 48 h"),
+    "step_h": Spec("T", 1e-4, 48.0, "a length in hours above 0 and up to 48 h"),
     "net_load_kw": Spec("NT", -1e7, 1e7, "a power within 1e7 kW"),
     "max_charge_kw": Spec("N", *_POWER),
     "max_discharge_kw": Spec("N", *_POWER),
@@ -48,7 +55,7 @@ SPECS: dict[str, Spec] = {
     "peak_so_far_kw": Spec("NW", *_POWER, 0.0),
     "wear_price_per_kwh": Spec("N", 0.0, 1e4, "a price from 0 to 10000 per kWh", 0.0),
     "terminal_value_per_kwh": Spec("N", 0.0, 1e4, "a value from 0 to 10000 per kWh", 0.0),
-    "commitment_kw": Spec("T", 0.0, 1e9, "a power from 0 to 1e9 kW", 0.0),
+    "commitment_kw": Spec("T", -1e9, 1e9, "a power within 1e9 kW", 0.0),
     "committed": Spec("T", default=False, kind="b"),
     "fixed_kw": Spec("T", -1e9, 1e9, "a power within 1e9 kW", 0.0),
     "shortfall_price_per_kwh": Spec("T", 0.0, 1e5, "a price from 0 to 100000 per kWh", 10.0),
@@ -56,6 +63,15 @@ SPECS: dict[str, Spec] = {
     "capacity_window": Spec("T", -1, 1e6, "a window's index, or -1", -1, kind="i"),
     "capacity_price_per_kw": Spec("K", 0.0, 1e6, "a price from 0 to 1000000 per kW", 0.0),
     "capacity_limit_kw": Spec("K", 0.0, np.inf, "a limit of 0 kW or more", np.inf, unbounded=True),
+    "program_commitment_kw": Spec("CT", 0.0, 1e9, "a power from 0 to 1e9 kW", 0.0),
+    "program_shortfall_price_per_kwh": Spec("CT", 0.0, 1e5, "a price from 0 to 100000 per kWh", 10.0),
+    "program_site": Spec("CN", default=True, kind="b"),
+    "feeder": Spec("N", -1, 1e6, "a feeder's index, or -1", -1, kind="i"),
+    "feeder_parent": Spec("F", -1, 1e6, "a feeder's index, or -1", -1, kind="i"),
+    "feeder_export_limit_kw": Spec("FT", 0.0, np.inf, "a limit of 0 kW or more", np.inf, unbounded=True),
+    "feeder_import_limit_kw": Spec("FT", 0.0, np.inf, "a limit of 0 kW or more", np.inf, unbounded=True),
+    "wear_c_rate": Spec("P", 1e-6, 100.0, "a C-rate above 0 and up to 100 per hour", 1.0),
+    "wear_factor": Spec("P", 1.0, 1e4, "a factor of 1 or more", 1.0),
 }
 _DTYPES: dict[str, type[np.generic]] = {"f": np.float64, "b": np.bool_, "i": np.int64}
 
@@ -66,15 +82,20 @@ def has_default(name: str) -> bool:
 
 
 def cast(name: str, value: Any) -> npt.NDArray[Any]:
-    """Return `value` as an array of the kind `name` needs.
+    """Return `value` as an array of the kind `name` needs; rows repeated by a view come back once, (1,T).
 
     Raises:
         InvalidRequest: it holds text, objects, or numbers where yes/no or whole numbers belong.
     """
     kind = SPECS[name].kind
-    raw = np.asarray(value)
-    if raw.dtype.kind not in "bif" and raw.dtype.kind != "u":
+    try:
+        raw = np.asarray(value)
+    except ValueError:  # rows of different lengths
+        raise InvalidRequest(name, "rows of different lengths", "an array of numbers") from None
+    if raw.dtype.kind not in "bifu":
         raise InvalidRequest(name, str(raw.dtype), "an array of numbers")
+    if raw.ndim and raw.shape[0] > 1 and raw.strides[0] == 0:
+        raw = raw[:1] if raw.ndim > 1 else raw[0]
     made = np.asarray(raw, dtype=_DTYPES[kind])
     if kind != "f" and not np.array_equal(made, raw):
         raise InvalidRequest(name, _first(name, raw, made != raw), "True or False" if kind == "b" else "whole numbers")
@@ -86,21 +107,39 @@ def shape_of(name: str, sizes: Mapping[str, int]) -> tuple[int, ...]:
     return tuple(sizes[letter] for letter in SPECS[name].shape)
 
 
-def read_only(value: npt.NDArray[Any], shape: tuple[int, ...], name: str) -> npt.NDArray[Any]:
-    """Return a read-only copy in `shape`; a scalar fits all, one row of steps fits every site.
+def fitted(name: str, value: Any, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """Return `value` checked, read-only and in `shape`.
+
+    A scalar fits all, one row of steps fits every site, and an axis of length one is repeated. What is
+    the same for every site comes back as a view with stride 0 over sites; what the caller could still
+    write to is copied.
 
     Raises:
-        InvalidRequest: the shape does not fit.
+        InvalidRequest: the shape does not fit, or a value is NaN or outside its range.
     """
-    row = len(shape) == 2 and SPECS[name].shape == "NT" and value.shape == shape[1:] and name != "net_load_kw"
-    if value.shape != shape and value.ndim != 0 and not row:
-        raise InvalidRequest(name, value.shape, f"shape {shape} ({', '.join(SPECS[name].shape)})")
-    made = np.array(np.broadcast_to(value, shape))
+    given = cast(name, value)
+    if given.size == 0 and 0 in shape:
+        given = given.reshape(shape)
+    letters = SPECS[name].shape
+    if letters == "NT" and given.shape == shape[1:] and name != "net_load_kw":
+        given = given[None]
+    stretched = given.ndim == len(shape) and all(
+        have in (1, want) for have, want in zip(given.shape, shape, strict=True)
+    )
+    if given.ndim != 0 and not (given.shape == shape or (stretched and len(shape) > 1)):
+        # what was written, not what a view was shortened to
+        raise InvalidRequest(name, np.shape(value), f"shape {shape} ({', '.join(letters)})")
+    check_range(name, given, shape)
+    same_for_all = letters[0] == "N" and (given.ndim == 0 or (given.shape != shape and given.shape[0] == 1))
+    if not same_for_all:
+        made = given if given.shape == shape and _frozen(given) else np.array(np.broadcast_to(given, shape))
+    else:
+        made = np.broadcast_to(np.array(np.broadcast_to(given, (1, *shape[1:]) if len(shape) > 1 else ())), shape)
     made.setflags(write=False)
     return made
 
 
-def check_range(name: str, value: npt.NDArray[Any]) -> None:
+def check_range(name: str, value: npt.NDArray[Any], shape: tuple[int, ...]) -> None:
     """Refuse NaN, infinity where it means nothing, and what is outside the range.
 
     Raises:
@@ -109,11 +148,29 @@ def check_range(name: str, value: npt.NDArray[Any]) -> None:
     spec = SPECS[name]
     if spec.kind == "b" or value.size == 0:
         return
-    bad = np.isnan(value) if spec.unbounded else ~np.isfinite(value)
-    bad |= (value < spec.low) | (value > spec.high)
-    if bad.any():
-        at = [int(i) for i in np.argwhere(bad)[0]]
-        raise InvalidRequest(f"{name}{at}", float(value[tuple(at)]), spec.allowed)
+    high = spec.high if spec.unbounded else min(spec.high, np.finfo(np.float64).max)
+    low = max(spec.low, -np.finfo(np.float64).max)
+    if value.min() >= low and value.max() <= high:  # NaN fails both
+        return
+    seen = np.broadcast_to(value, shape)
+    at = [int(i) for i in np.argwhere(~((seen >= low) & (seen <= high)))[0]]
+    raise InvalidRequest(f"{name}{at}", float(seen[tuple(at)]), spec.allowed)
+
+
+def once(value: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return what a view repeats for every site: a scalar for (N,), a row (T,) for (N,T); else all of it."""
+    repeated = value.ndim > 0 and value.shape[0] > 1 and value.strides[0] == 0
+    return np.asarray(value[0]) if repeated else value
+
+
+def _frozen(value: npt.NDArray[Any]) -> bool:
+    """Whether nobody can write to this array, nor to one it looks into."""
+    inside: Any = value
+    while isinstance(inside, np.ndarray):
+        if inside.flags.writeable:
+            return False
+        inside = inside.base
+    return inside is None
 
 
 def _first(name: str, raw: npt.NDArray[Any], wrong: npt.NDArray[np.bool_]) -> str:

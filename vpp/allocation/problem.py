@@ -1,7 +1,8 @@
 """The allocation problem as data: frozen, validated arrays and no solver.
 
 Called by the service, which builds it from sites, by `vpp allocate`, and by anyone who wants to check
-us. N sites, T steps, W demand windows, K capacity windows. Powers are positive toward the grid.
+us. N sites, T steps, W demand windows, K capacity windows, C programmes, F feeders, P tiers of wear.
+Powers are positive toward the grid.
 """
 
 from collections.abc import Mapping
@@ -11,7 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vpp.allocation.arrays import SPECS, cast, check_range, has_default, read_only, shape_of
+from vpp.allocation.arrays import SPECS, cast, fitted, has_default, shape_of
+from vpp.allocation.contradictions import refuse_contradictions
 from vpp.domain.errors import InvalidRequest
 from vpp.domain.fleet import Bools, Floats
 
@@ -22,7 +24,8 @@ Ints = npt.NDArray[np.int64]
 class Problem:
     """One allocation problem; make it with `Problem.build`, which fills defaults and checks.
 
-    Every array is read-only. What may be given smaller is broadcast to the shape stated here.
+    Every array is read-only. A scalar is broadcast to the shape stated here, so is one row (T,) to (N,T);
+    what is the same for every site stays a view with stride 0, because a million sites must fit in memory.
 
     Attributes:
         step_h: length of each step [h], (T,); a scalar may be given.
@@ -40,16 +43,27 @@ class Problem:
         peak_so_far_kw: the billing period's peak until now, (N,W); default 0.
         wear_price_per_kwh: of discharged energy, (N,); default 0.
         terminal_value_per_kwh: worth of energy stored at the end, (N,); default 0.
-        commitment_kw: power owed [kW], (T,); default 0.
+        commitment_kw: power owed [kW], (T,); default 0. Negative is turn-up: absorption is owed.
         committed: steps in which `commitment_kw` is owed, (T,); default all if it is given, else none.
         fixed_kw: power that others deliver whatever we do (mode-only devices), counted as delivered
             [kW], (T,); default 0.
         shortfall_price_per_kwh: price of not delivering, (T,); default 10.
-        excess_price_per_kwh: price of delivering more than owed, (T,); default 0.
+        excess_price_per_kwh: price of going beyond what is owed, in its direction, (T,); default 0.
         capacity_window: window of each step, -1 outside, (T,) int; default -1. A step is either
             committed or in a capacity window.
         capacity_price_per_kw: what a kW held through a window earns, (K,).
         capacity_limit_kw: most that may be offered in a window [kW], (K,); default unlimited.
+        program_commitment_kw: power owed to each further programme [kW], (C,T); default none. It is owed
+            on top of `commitment_kw`; a delivered kWh counts once. While a programme is owed power, the
+            sites with the same programmes do not absorb on balance.
+        program_shortfall_price_per_kwh: price of not delivering it, (C,T), and so its priority; default 10.
+        program_site: which sites a programme may count, (C,N) bool; default all.
+        feeder: the feeder each site is on, -1 none, (N,) int; default -1.
+        feeder_parent: the feeder a feeder is fed from, -1 none, (F,) int; default -1.
+        feeder_export_limit_kw, feeder_import_limit_kw: most that all sites below a feeder together export
+            or import [kW], (F,T); default unlimited. Hard; where idle batteries break it, their flow is the limit.
+        wear_c_rate, wear_factor: discharge above `wear_c_rate` times `capacity_kwh` wears `wear_factor` times
+            as much, both ascending, (P,); default none.
     """
 
     step_h: Floats
@@ -81,6 +95,15 @@ class Problem:
     capacity_window: Ints
     capacity_price_per_kw: Floats
     capacity_limit_kw: Floats
+    program_commitment_kw: Floats
+    program_shortfall_price_per_kwh: Floats
+    program_site: Bools
+    feeder: Ints
+    feeder_parent: Ints
+    feeder_export_limit_kw: Floats
+    feeder_import_limit_kw: Floats
+    wear_c_rate: Floats
+    wear_factor: Floats
 
     @classmethod
     def build(cls, arrays: Mapping[str, Any] | None = None, /, **more: Any) -> "Problem":
@@ -104,9 +127,8 @@ class Problem:
             if value is None:
                 committed = name == "committed" and given.get("commitment_kw") is not None
                 value = True if committed else spec.default
-            ready[name] = read_only(cast(name, value), shape_of(name, sizes), name)
-            check_range(name, ready[name])
-        _refuse_contradictions(ready)
+            ready[name] = fitted(name, value, shape_of(name, sizes))
+        refuse_contradictions(ready)
         return cls(**ready)
 
     @property
@@ -123,45 +145,59 @@ class Problem:
         """Every array by name, as `build` takes them back."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
+    def only(self, rows: slice | Ints) -> "Problem":
+        """The same problem with these sites only, everything that is owed unchanged; a slice copies nothing."""
+        made: dict[str, Any] = {}
+        for name, array in self.arrays().items():
+            shape = SPECS[name].shape
+            if shape == "CN":
+                made[name] = array[:, rows]
+            elif shape[0] != "N":
+                made[name] = array
+            elif array.strides[0] == 0:
+                count = len(range(*rows.indices(self.sites))) if isinstance(rows, slice) else len(rows)
+                made[name] = np.broadcast_to(array[:1] if array.ndim > 1 else array[0], (count, *array.shape[1:]))
+            else:
+                made[name] = array[rows]
+            made[name].setflags(write=False)
+        return Problem(**made)
+
 
 def _sizes(given: Mapping[str, Any]) -> dict[str, int]:
-    """Return N, T, W, K as the arrays state them.
+    """Return how long each axis is, as the arrays state it.
 
     Raises:
-        InvalidRequest: net_load_kw or demand_window is no table.
+        InvalidRequest: an array that states an axis is no table where it must be.
     """
-    net = cast("net_load_kw", given["net_load_kw"])
-    if net.ndim != 2:
-        raise InvalidRequest("net_load_kw", net.shape, "shape (sites, steps)")
-    window = given.get("demand_window")
-    windows = 0 if window is None else cast("demand_window", window)
-    if not isinstance(windows, int) and windows.ndim != 2:
-        raise InvalidRequest("demand_window", windows.shape, "shape (windows, steps)")
-    price = given.get("capacity_price_per_kw")
+    sites, steps = _table("net_load_kw", given["net_load_kw"], "(sites, steps)")
+    limits = [given[n] for n in ("feeder_export_limit_kw", "feeder_import_limit_kw") if np.ndim(given.get(n, 0)) == 2]
+    feeders = _length(given.get("feeder_parent"))
+    if given.get("feeder_parent") is None and limits:
+        feeders = _table("feeder_export_limit_kw", limits[0], "(feeders, steps)")[0]
+    if (given.get("wear_c_rate") is None) != (given.get("wear_factor") is None):
+        alone = "wear_c_rate" if given.get("wear_factor") is None else "wear_factor"
+        raise InvalidRequest(alone, "given alone", "wear_c_rate and wear_factor together")
     return {
-        "N": net.shape[0],
-        "T": net.shape[1],
-        "W": windows if isinstance(windows, int) else windows.shape[0],
-        "K": 0 if price is None else int(np.size(price)),
+        "N": sites,
+        "T": steps,
+        "W": _table("demand_window", given.get("demand_window"), "(windows, steps)")[0],
+        "K": _length(given.get("capacity_price_per_kw")),
+        "C": _table("program_commitment_kw", given.get("program_commitment_kw"), "(programmes, steps)")[0],
+        "F": feeders,
+        "P": _length(given.get("wear_c_rate")),
     }
 
 
-def _refuse_contradictions(ready: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Refuse arrays that are each right but cannot be true together."""
-    for low, high, why in (
-        ("soc_floor", "soc_ceiling", "at most soc_ceiling"),
-        ("export_price_per_kwh", "import_price_per_kwh", "at most import_price_per_kwh"),
-    ):
-        wrong = np.argwhere(ready[low] > ready[high] + 1e-12)
-        if wrong.size:
-            at = tuple(int(i) for i in wrong[0])
-            raise InvalidRequest(f"{low}{list(at)}", float(ready[low][at]), f"{why} ({float(ready[high][at])})")
-    window = ready["capacity_window"]
-    beyond = np.flatnonzero(window >= len(ready["capacity_price_per_kw"]))
-    if beyond.size:
-        t = int(beyond[0])
-        raise InvalidRequest(f"capacity_window[{t}]", int(window[t]), "the index of a capacity_price_per_kw, or -1")
-    both = np.flatnonzero((window >= 0) & ready["committed"])
-    if both.size:
-        t = int(both[0])
-        raise InvalidRequest(f"committed[{t}]", True, "False where capacity_window is not -1: one or the other")
+def _length(value: Any) -> int:
+    return 0 if value is None else int(np.size(value))
+
+
+def _table(name: str, value: Any, axes: str) -> tuple[int, int]:
+    if value is None:
+        return 0, 0
+    shape = np.shape(value) if isinstance(value, np.ndarray) else cast(name, value).shape
+    if shape == (0,) and name != "net_load_kw":  # how JSON writes a table without rows
+        return 0, 0
+    if len(shape) != 2:
+        raise InvalidRequest(name, shape, f"shape {axes}")
+    return int(shape[0]), int(shape[1])
