@@ -20,7 +20,7 @@ from vpp.settlement import settle_month, statement_csv
 from vpp.settlement import statement as site_statement
 
 Month = Annotated[str, typer.Option(help="The month, as 2026-08.")]
-BENCHES = ("ingest", "allocation", "demo")
+BENCHES = ("ingest", "allocation", "peers", "demo")
 
 
 @app.command()
