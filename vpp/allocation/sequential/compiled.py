@@ -1,0 +1,32 @@
+"""The decorator of every kernel, and where its compiled code is kept.  Called by each file of kernels.
+
+Compiled code is kept in a directory named after the kernels' sources, because the compiler looks at one
+file's time stamp only and would go on using a kernel whose callee in another file has changed.
+"""
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+import numba
+from numba import njit
+
+
+def _directory() -> Path:
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    wanted = cache / "vpp" / f"kernels-{digest}"
+    try:
+        wanted.mkdir(parents=True, exist_ok=True)
+    except OSError:  # no home, or a read-only one
+        wanted = Path(tempfile.gettempdir()) / f"vpp-kernels-{os.getuid()}-{digest}"
+        wanted.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return wanted
+
+
+if "NUMBA_CACHE_DIR" not in os.environ:
+    numba.config.CACHE_DIR = str(_directory())
+
+kernel = njit(cache=True, nogil=True, error_model="numpy")

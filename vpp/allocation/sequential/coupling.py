@@ -1,0 +1,150 @@
+"""What ties the sites of a problem together, as bands on sums of power.  Called by `coordinator.py`."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from vpp.allocation.problem import Problem
+from vpp.allocation.sequential.tables import Ints
+from vpp.domain.fleet import Bools, Floats
+
+NO_LIMIT_KW = 1e15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coupling:
+    """T steps, K capacity windows, F feeders; prices per kWh.
+
+    Attributes:
+        step_h: (T,).
+        committed: where a power is owed whatever the bid, (T,).
+        target_kw: owed there, less what others deliver, (T,).
+        lowest_price, highest_price: minus the price of delivering too much, the price of too little, (T,).
+        window: capacity window, -1 none, (T,); offset_kw: what others deliver, (T,).
+        capacity_price: per kW, (K,); capacity_limit_kw: (K,).
+        feeder_low_kw, feeder_high_kw: hard bounds on the battery power below each feeder, (F,T).
+    """
+
+    step_h: Floats
+    committed: Bools
+    target_kw: Floats
+    lowest_price: Floats
+    highest_price: Floats
+    window: Ints
+    offset_kw: Floats
+    capacity_price: Floats
+    capacity_limit_kw: Floats
+    feeder_low_kw: Floats
+    feeder_high_kw: Floats
+
+    @property
+    def coupled(self) -> Bools:
+        """Steps whose power is worth something to the fleet, (T,)."""
+        return np.asarray(self.committed | (self.window >= 0))
+
+    def scaled(self, share: float) -> "Coupling":
+        """The same asked of a part of the fleet, without feeders."""
+        return replace(
+            self, target_kw=self.target_kw * share, offset_kw=self.offset_kw * share,
+            capacity_limit_kw=self.capacity_limit_kw * share,
+            feeder_low_kw=self.feeder_low_kw[:0], feeder_high_kw=self.feeder_high_kw[:0],
+        )  # fmt: skip
+
+    def with_bids(self, bid_kw: Floats) -> Floats:
+        """What is owed when these bids are taken, less what others deliver [kW], (T,)."""
+        target = self.target_kw.copy()
+        offered = self.window >= 0
+        target[offered] = bid_kw[self.window[offered]] - self.offset_kw[offered]
+        return target
+
+    def best_bids(self, delivered_kw: Floats) -> Floats:
+        """The bids that earn most for a delivery [kW], (K,): as much as shortfall does not eat up."""
+        bids = np.zeros(len(self.capacity_price))
+        for k, price in enumerate(self.capacity_price):
+            steps = np.flatnonzero(self.window == k)
+            if not len(steps):
+                bids[k] = self.capacity_limit_kw[k] if np.isfinite(self.capacity_limit_kw[k]) else 0.0
+                continue
+            level = delivered_kw[steps] + self.offset_kw[steps]
+            order = np.argsort(level, kind="stable")
+            eaten = np.cumsum((self.step_h * self.highest_price)[steps][order])
+            at = int(np.searchsorted(eaten, price, side="left"))
+            best = level[order][at] if at < len(steps) else self.capacity_limit_kw[k]
+            bids[k] = min(max(float(best), 0.0), float(self.capacity_limit_kw[k]))
+        return bids
+
+    def cost(self, delivered_kw: Floats, bid_kw: Floats) -> float:
+        """What shortfall and excess cost, less what the bids earn."""
+        missing = np.where(self.coupled, self.with_bids(bid_kw) - delivered_kw, 0.0)
+        short, over = np.clip(missing, 0.0, None), np.clip(-missing, 0.0, None)
+        paid = self.step_h @ (short * self.highest_price - over * self.lowest_price)
+        return float(paid - self.capacity_price @ bid_kw)
+
+    def bound(self, price: Floats, feeder_price: Floats) -> float:
+        """The part of the Lagrangian bound that is not the sites'; -inf where the prices prove nothing."""
+        worth = self.step_h * price
+        value = float((worth * np.where(self.committed, self.target_kw, 0.0)).sum())
+        for k, earned in enumerate(self.capacity_price):
+            steps = self.window == k
+            value -= float((worth * self.offset_kw)[steps].sum())
+            missed = earned - float(worth[steps].sum())
+            if missed > 0:  # rounding of a scaled price is no reason to prove nothing
+                limit = self.capacity_limit_kw[k]
+                value -= missed * limit if np.isfinite(limit) else (np.inf if missed > 1e-12 * (1 + earned) else 0.0)
+        side = np.where(feeder_price > 0, self.feeder_low_kw, self.feeder_high_kw)
+        return value + float((np.where(feeder_price != 0, feeder_price * side, 0.0) @ self.step_h).sum())
+
+    def provable(self, price: Floats) -> Floats:
+        """The nearest prices that can prove something: within their caps, and windows worth their capacity."""
+        made = np.clip(price, self.lowest_price, self.highest_price)
+        for k, earned in enumerate(self.capacity_price):
+            steps = self.window == k
+            worth = float(self.step_h[steps] @ made[steps])
+            if worth < earned and not np.isfinite(self.capacity_limit_kw[k]):
+                made[steps] = _raised(made[steps], self.step_h[steps], self.highest_price[steps], float(earned))
+        return np.asarray(made)
+
+
+def _raised(price: Floats, step_h: Floats, most: Floats, worth: float) -> Floats:
+    """Prices scaled up, then lifted evenly, until they are worth enough or all at their caps."""
+    have = float(step_h @ price)
+    made = np.minimum(price * (worth / have), most) if have > 0 else price
+    for _ in range(len(price)):
+        missing = worth - float(step_h @ made)
+        room = most - made > 1e-15
+        if missing <= 0 or not room.any():
+            break
+        made = np.where(room, np.minimum(made + missing / step_h[room].sum() * (1 + 1e-12), most), made)
+    return np.asarray(made)
+
+
+def coupling_of(problem: Problem) -> Coupling:
+    """Return the coupling of a problem; turn-up steps change sides of shortfall and excess."""
+    committed, window = problem.committed, problem.capacity_window
+    offered = window >= 0
+    absorb = committed & (problem.commitment_kw < 0)
+    short, excess = problem.shortfall_price_per_kwh, problem.excess_price_per_kwh
+    low, high = feeder_bands(problem)
+    return Coupling(
+        step_h=problem.step_h, committed=committed,
+        target_kw=np.where(committed, problem.commitment_kw - problem.fixed_kw, 0.0),
+        lowest_price=-np.where(absorb, short, np.where(committed, excess, 0.0)),
+        highest_price=np.where(absorb, excess, np.where(committed | offered, short, 0.0)),
+        window=window, offset_kw=np.where(offered, problem.fixed_kw, 0.0),
+        capacity_price=problem.capacity_price_per_kw, capacity_limit_kw=problem.capacity_limit_kw,
+        feeder_low_kw=low, feeder_high_kw=high,
+    )  # fmt: skip
+
+
+def feeder_bands(problem: Problem) -> tuple[Floats, Floats]:
+    """Bounds on the battery power below each feeder [kW], (F,T): never tighter than idle batteries."""
+    feeders = len(problem.feeder_parent)
+    net = np.zeros((feeders, problem.steps))
+    below = problem.feeder
+    while (below >= 0).any():
+        there = np.flatnonzero(below >= 0)
+        np.add.at(net, below[there], problem.net_load_kw[there])
+        below = np.where(below >= 0, problem.feeder_parent[np.maximum(below, 0)], -1)
+    low = np.minimum(net - problem.feeder_import_limit_kw, 0.0)
+    high = np.maximum(net + problem.feeder_export_limit_kw, 0.0)
+    return np.clip(low, -NO_LIMIT_KW, None), np.clip(high, None, NO_LIMIT_KW)
