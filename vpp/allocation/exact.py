@@ -1,96 +1,146 @@
-"""The exact answer: one linear programme, a proven optimum or the real-time split, never late.
+"""The exact answer: a proven optimum, or the best there is in time and how far it may be off.  Never late.
 
-Called by the service, `capability.py` and `vpp allocate`.
+Called by the service, `capability.py` and `vpp allocate`. Small problems are one linear programme, large
+fleets are coordinated by prices (`sequential`).
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 
-from vpp.allocation.answer import Allocation, feasible, fleet_cost, site_cost
-from vpp.allocation.limits import idle_breach
+from vpp.allocation.answer import Allocation, assemble
 from vpp.allocation.linear import Layout, build
+from vpp.allocation.options import Options
 from vpp.allocation.problem import Problem
 from vpp.allocation.realtime import split_all
-from vpp.allocation.solver import Solution, SolverName, run
+from vpp.allocation.solver import Solution, run
+from vpp.allocation.sparse import LinearProgram
+from vpp.domain.errors import InvalidRequest
 from vpp.domain.fleet import Floats
 
+__all__ = ["SPLIT", "Options", "solve"]
+
 SPLIT = "realtime_split"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """How to solve.
-
-    Attributes:
-        time_limit_s: wall time for all solvers together [s]; a solver that is cut off by it gives the
-            real-time split, so it is set far above what is usual (0.1 to 0.4 s for 300 sites).
-        solvers: tried in this order until one proves its optimum.
-    """
-
-    time_limit_s: float = 10.0
-    solvers: tuple[SolverName, ...] = (SolverName.GLOP, SolverName.HIGHS)
+LINEAR = "linear_programme"
+SMALL = 10_000
+"""Sites times steps up to which one linear programme is as fast as coordination by prices."""
+BUILD_S_PER_VALUE = 4e-6
+"""What filling the programme takes for each site and step; a problem that is not filled in time is not begun."""
+SAME_STEP_KW = 1e-6
 
 
 def solve(problem: Problem, options: Options | None = None) -> Allocation:
-    """Return the cheapest allocation, proven, or the real-time split if no solver proves one in time."""
+    """Return the cheapest allocation with its proven gap; at the deadline the best one there is.
+
+    Raises:
+        InvalidRequest: method "sequential" is asked for a problem it does not take.
+    """
     options = options or Options()
+    if _goes_sequential(problem, options):
+        # it compiles its loops when it is imported, which takes most of a second
+        from vpp.allocation.sequential import solve_sequential
+
+        return solve_sequential(problem, options)
+    return _solve_linear(problem, options)
+
+
+def _goes_sequential(problem: Problem, options: Options) -> bool:
+    if options.method == "ortools":
+        return False
+    if options.method == "auto" and problem.sites * problem.steps <= SMALL:
+        return False
+    try:
+        from vpp.allocation.sequential import takes
+    except ImportError:
+        return False
+
+    why_not = takes(problem)
+    if why_not is not None and options.method == "sequential":
+        raise InvalidRequest("method", "sequential", f"auto or ortools, because {why_not}")
+    return why_not is None
+
+
+def _solve_linear(problem: Problem, options: Options) -> Allocation:
     started = time.perf_counter()
-    lp, layout = build(problem)
     attempts: list[str] = []
-    for solver in options.solvers:
-        left_s = options.time_limit_s - (time.perf_counter() - started)
-        if left_s <= 0:
-            break
-        solution = run(lp, solver, left_s)
-        attempts.append(f"{solver}: {solution.status}")
-        if solution.optimal:
-            return _answer(problem, layout, solution, started, tuple(attempts))
-    battery_kw = split_all(problem)
-    nothing = np.zeros(len(problem.capacity_price_per_kw))
-    price = np.zeros(problem.steps)
-    return _finish(problem, battery_kw, nothing, price, -np.inf, SPLIT, "none", started, tuple(attempts))
+    best: Solution | None = None
+    bound = -np.inf
+    if problem.sites * problem.steps * BUILD_S_PER_VALUE < options.time_limit_s and options.solvers:
+        lp, layout = build(problem)
+        for solver in options.solvers:
+            left_s = options.time_limit_s - (time.perf_counter() - started)
+            if left_s <= 0:
+                break
+            solution = run(lp, solver, left_s)
+            attempts.append(f"{solver}: {solution.status}")
+            bound = max(bound, solution.bound + lp.offset)
+            if len(solution.values) and (best is None or _value(lp, solution) < _value(lp, best)):
+                best = solution
+            if solution.optimal:
+                best = solution
+                break
+    if best is None:
+        return assemble(
+            problem, split_all(problem), started=started, gap=options.gap, bound=bound,
+            method=SPLIT, status=SPLIT, attempts=tuple(attempts),
+        )  # fmt: skip
+    return _answer(problem, options, layout, best, bound, started, tuple(attempts))
 
 
 def _answer(
-    problem: Problem, layout: Layout, solution: Solution, started: float, attempts: tuple[str, ...]
-) -> Allocation:
-    battery_kw = np.zeros((problem.sites, problem.steps))
-    np.add.at(battery_kw, (layout.site, layout.step), layout.sign * solution.values[: len(layout.site)])
-    windows = len(problem.capacity_price_per_kw)
-    capacity_kw = np.clip(solution.values[layout.capacity_at : layout.capacity_at + windows], 0.0, None)
-    coupled = layout.coupled_steps
-    price = np.zeros(problem.steps)
-    row_prices = solution.row_prices[layout.coupling_at : layout.coupling_at + len(coupled)]
-    price[coupled] = row_prices / problem.step_h[coupled]
-    bound = solution.bound + _idle_cost(problem)
-    return _finish(problem, battery_kw, capacity_kw, price, bound, "optimal", solution.solver, started, attempts)
-
-
-def _finish(
-    problem: Problem, battery_kw: Floats, capacity_kw: Floats, price_per_kwh: Floats, bound: float,
-    status: str, solver: str, started: float, attempts: tuple[str, ...],
+    problem: Problem, options: Options, layout: Layout, solution: Solution, bound: float, started: float,
+    attempts: tuple[str, ...],
 ) -> Allocation:  # fmt: skip
-    """Make the power feasible to the last digit and cost it anew."""
-    battery_kw, energy = feasible(problem, battery_kw)
-    costs = site_cost(problem, battery_kw, energy)
-    shortfall, fleet = fleet_cost(problem, battery_kw, capacity_kw)
-    objective = float(costs.sum()) + fleet
-    idle = idle_breach(problem)
-    return Allocation(
-        battery_kw=battery_kw, soc=energy / problem.capacity_kwh[:, None], shortfall_kw=shortfall,
-        capacity_kw=capacity_kw, marginal_price_per_kwh=price_per_kwh, site_cost=costs,
-        objective=objective, bound=bound,
-        gap=(objective - bound) / max(1.0, abs(objective)), status=status, solver=str(solver),
-        seconds=time.perf_counter() - started, attempts=attempts,
-        over_export=idle.over_export, over_import=idle.over_import,
+    power, coupling = layout.power, layout.coupling
+    moved = solution.values[power.column]
+    battery_kw = np.zeros((problem.sites, problem.steps))
+    np.add.at(battery_kw, (power.site, power.step), power.sign * moved)
+    both_kw = np.zeros_like(battery_kw)
+    np.add.at(both_kw, (power.site, power.step), moved)
+    at_once = bool((both_kw - np.abs(battery_kw) > SAME_STEP_KW).any())
+    answer = assemble(
+        problem, battery_kw, started=started, gap=options.gap, bound=bound, method=LINEAR,
+        capacity_kw=np.clip(solution.values[coupling.capacity], 0.0, None),
+        marginal_price_per_kwh=_marginal_price(problem, layout, solution),
+        feeder_price_per_kwh=_row_price(problem, solution, coupling.feeder_row),
+        solver=str(solution.solver), attempts=attempts,
     )  # fmt: skip
+    left_s = options.time_limit_s - (time.perf_counter() - started)
+    if not at_once or answer.gap <= options.gap or left_s <= 0:
+        return answer
+    return _without_simultaneity(problem, replace(options, time_limit_s=left_s), answer)
 
 
-def _idle_cost(problem: Problem) -> float:
-    """Cost of energy with idle batteries, the constant the programme leaves out."""
-    net = problem.net_load_kw
-    bought, sold = np.clip(net, 0.0, None), np.clip(-net, 0.0, problem.export_limit_kw[:, None])
-    energy = bought * problem.import_price_per_kwh - sold * problem.export_price_per_kwh
-    return float((energy @ problem.step_h).sum())
+def _without_simultaneity(problem: Problem, options: Options, netted: Allocation) -> Allocation:
+    """Choose a direction for each site and step where burning energy in the losses would have paid.
+
+    That is where a kWh is worth less than nothing: negative prices, absorption that is owed, a feeder's
+    import limit. A battery cannot charge and discharge at once, so the programme's optimum is out of reach.
+    """
+    # it solves sub-problems with this module
+    try:
+        from vpp.allocation.discrete import without_simultaneity
+    except ImportError:
+        return netted
+
+    chosen = without_simultaneity(problem, options)
+    return chosen if chosen.objective < netted.objective or chosen.bound > netted.bound else netted
+
+
+def _marginal_price(problem: Problem, layout: Layout, solution: Solution) -> Floats:
+    """Worth of a kWh delivered by a site that every programme may count, (T,)."""
+    main = _row_price(problem, solution, layout.coupling.main_row)
+    rest = _row_price(problem, solution, layout.coupling.pattern_row)
+    return np.asarray(main + rest.max(axis=0, initial=0.0))
+
+
+def _row_price(problem: Problem, solution: Solution, row: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> Floats:
+    """Price of each row per kWh, 0 where there is none; last axis the steps."""
+    price = np.zeros(row.shape)
+    price[row >= 0] = solution.row_prices[row[row >= 0]]
+    return np.asarray(price / problem.step_h)
+
+
+def _value(lp: LinearProgram, solution: Solution) -> float:
+    return float(lp.cost @ solution.values)

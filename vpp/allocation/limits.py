@@ -67,14 +67,29 @@ def idle_breach(problem: Problem, tolerance_kw: float = 1e-6) -> IdleBreach:
 
 
 def discharge_pieces(problem: Problem) -> tuple[Piece, ...]:
-    """Discharge that saves import, then discharge that is exported; prices carry the wear."""
+    """Discharge that saves import, then discharge that is exported; prices carry the wear.
+
+    Where wear grows with the C-rate there is such a pair for each of its tiers, from the gentlest up.
+    """
     most = max_discharge_kw(problem)
     own = np.minimum(most, np.clip(problem.net_load_kw, 0.0, None))
+    pieces: list[Piece] = []
+    for low_kw, high_kw, wear in wear_tiers(problem):
+        from_own = np.clip(np.minimum(own, high_kw) - low_kw, 0.0, None)
+        from_rest = np.clip(np.minimum(most, high_kw) - np.maximum(own, low_kw), 0.0, None)
+        pieces.append(Piece(from_own, wear - problem.import_price_per_kwh))
+        pieces.append(Piece(from_rest, wear - problem.export_price_per_kwh))
+    return tuple(pieces)
+
+
+def wear_tiers(problem: Problem) -> tuple[tuple[Floats, Floats, Floats], ...]:
+    """From how many kW, up to how many, and what wear costs per kWh there; each (N,1)."""
+    edge = problem.capacity_kwh[:, None]
+    lows = (0.0 * edge, *(rate * edge for rate in problem.wear_c_rate))
+    highs = (*lows[1:], np.full_like(edge, np.inf))
+    factors = (1.0, *problem.wear_factor)
     wear = problem.wear_price_per_kwh[:, None]
-    return (
-        Piece(own, wear - problem.import_price_per_kwh),
-        Piece(most - own, wear - problem.export_price_per_kwh),
-    )
+    return tuple((low, high, wear * factor) for low, high, factor in zip(lows, highs, factors, strict=True))
 
 
 def charge_pieces(problem: Problem) -> tuple[Piece, ...]:

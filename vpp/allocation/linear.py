@@ -1,8 +1,10 @@
-"""The problem as one linear programme in arrays.  Called by `exact.py`.
+"""The problem as one linear programme in arrays.
+
+Called by `exact.py`, and by whoever needs the problem of single sites at given prices.
 
 Columns: pieces of charge and discharge per site and step where their bound is above zero; stored
-energy at the end of each segment; peak increments; shortfall, excess, capacity.
-Rows: stored energy per segment, peaks, delivered power per coupled step.
+energy at the end of each segment; peak increments; those of `coupling.py`.
+Rows: stored energy per segment, peaks; those of `coupling.py`, which tie the sites together.
 
 A segment is a run of steps in which a site can move its energy in one direction only, so that only
 its end can break floor or ceiling: one row stands for the run. Events without charging thus cost one
@@ -12,107 +14,56 @@ row a site, not one a step.
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from vpp.allocation.coupling import Coupling, add_coupling, no_coupling
 from vpp.allocation.limits import Piece, ceiling_kwh, charge_pieces, discharge_pieces, floor_kwh
 from vpp.allocation.problem import Problem
+from vpp.allocation.sparse import Collector, Ints, LinearProgram, Power
 from vpp.domain.fleet import Bools, Floats
 
-Ints = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class LinearProgram:
-    """Minimise cost.x with lower <= x <= upper and row_lower <= A x <= row_upper; A as triplets by row."""
-
-    cost: Floats
-    lower: Floats
-    upper: Floats
-    row_lower: Floats
-    row_upper: Floats
-    rows: Ints
-    columns: Ints
-    values: Floats
+__all__ = ["Layout", "LinearProgram", "build", "segment_ends"]
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where the answer is: for each column of power its site, step and sign; the coupling rows."""
+    """The way back from columns and rows to sites and steps."""
 
-    site: Ints
-    step: Ints
-    sign: Floats
-    capacity_at: int
-    coupled_steps: Ints
-    coupling_at: int
+    power: Power
+    coupling: Coupling
 
 
-class _Builder:
-    """Collects columns and triplets; rows are numbered by the caller."""
+def build(problem: Problem, price_per_kwh: Floats | None = None) -> tuple[LinearProgram, Layout]:
+    """Return the programme and the way back from its columns to sites and steps.
 
-    def __init__(self) -> None:
-        self.cost: list[Floats] = []
-        self.lower: list[Floats] = []
-        self.upper: list[Floats] = []
-        self.columns = 0
-        self.row_lower: list[Floats] = []
-        self.row_upper: list[Floats] = []
-        self.rows = 0
-        self.triplets: list[tuple[Ints, Ints, Floats]] = []
-
-    def add_columns(self, cost: Floats, lower: Floats | float, upper: Floats | float) -> Ints:
-        first, count = self.columns, len(cost)
-        self.cost.append(cost)
-        self.lower.append(np.broadcast_to(np.asarray(lower, float), count))
-        self.upper.append(np.broadcast_to(np.asarray(upper, float), count))
-        self.columns += count
-        return np.arange(first, first + count)
-
-    def add_rows(self, lower: Floats, upper: Floats | float) -> Ints:
-        first, count = self.rows, len(lower)
-        self.row_lower.append(lower)
-        self.row_upper.append(np.broadcast_to(np.asarray(upper, float), count))
-        self.rows += count
-        return np.arange(first, first + count)
-
-    def put(self, rows: Ints, columns: Ints, values: Floats | float) -> None:
-        self.triplets.append((rows, columns, np.broadcast_to(np.asarray(values, float), len(rows))))
-
-    def finish(self) -> LinearProgram:
-        rows, columns, values = (np.concatenate(part) for part in zip(*self.triplets, strict=True))
-        order = np.lexsort((columns, rows))
-        return LinearProgram(
-            np.concatenate(self.cost), np.concatenate(self.lower), np.concatenate(self.upper),
-            np.concatenate(self.row_lower), np.concatenate(self.row_upper),
-            rows[order], columns[order], values[order],
-        )  # fmt: skip
-
-
-def build(problem: Problem) -> tuple[LinearProgram, Layout]:
-    """Return the programme and the way back from its columns to sites and steps."""
-    lp = _Builder()
+    Args:
+        problem: what is to be solved.
+        price_per_kwh: what each delivered kWh earns, (T,) or (N,T). Given, the rows that tie the sites
+            together are left out, with shortfall, excess and capacity: the programme is the sum of the
+            sites' own problems at these prices (the Lagrangian sub-problems).
+    """
+    lp = Collector()
     discharge, charge = discharge_pieces(problem), charge_pieces(problem)
-    site, step, sign, column = _add_power(lp, problem, discharge, charge)
-    _add_energy(lp, problem, discharge, charge, (site, step, sign, column))
-    _add_peaks(lp, problem, charge, (site, step, sign, column))
-    capacity_at, coupled, coupling_at = _add_coupling(lp, problem, (site, step, sign, column))
-    return lp.finish(), Layout(site, step, sign, capacity_at, coupled, coupling_at)
+    power = _add_power(lp, problem, discharge, charge, price_per_kwh)
+    _add_energy(lp, problem, discharge, charge, power)
+    _add_peaks(lp, problem, charge, power)
+    coupling = add_coupling(lp, problem, power) if price_per_kwh is None else no_coupling(problem)
+    return lp.finish(_idle_cost(problem)), Layout(power, coupling)
 
 
-_Power = tuple[Ints, Ints, Floats, Ints]
-
-
-def _add_power(lp: _Builder, problem: Problem, discharge: tuple[Piece, ...], charge: tuple[Piece, ...]) -> _Power:
-    """One column for each piece with room; returns site, step, sign and column number of each."""
-    parts: list[_Power] = []
+def _add_power(
+    lp: Collector, problem: Problem, discharge: tuple[Piece, ...], charge: tuple[Piece, ...], earns: Floats | None
+) -> Power:
+    """One column for each piece with room."""
+    parts: list[tuple[Ints, Ints, Floats, Ints]] = []
     for pieces, direction in ((discharge, 1.0), (charge, -1.0)):
         for piece in pieces:
             site, step = np.nonzero(piece.bound_kw > 0)
-            cost = piece.price_per_kwh[site, step] * problem.step_h[step]
-            column = lp.add_columns(cost, 0.0, piece.bound_kw[site, step])
+            price = piece.price_per_kwh[site, step]
+            if earns is not None:
+                price = price - direction * np.broadcast_to(earns, piece.bound_kw.shape)[site, step]
+            column = lp.add_columns(price * problem.step_h[step], 0.0, piece.bound_kw[site, step])
             parts.append((site, step, np.full(len(site), direction), column))
-    site, step, sign, column = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return site, step, sign, column
+    return Power(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
 def segment_ends(can_discharge: Bools, can_charge: Bools) -> Bools:
@@ -127,7 +78,7 @@ def segment_ends(can_discharge: Bools, can_charge: Bools) -> Bools:
 
 
 def _add_energy(
-    lp: _Builder, problem: Problem, discharge: tuple[Piece, ...], charge: tuple[Piece, ...], power: _Power
+    lp: Collector, problem: Problem, discharge: tuple[Piece, ...], charge: tuple[Piece, ...], power: Power
 ) -> None:
     """Energy at each segment's end: between floor and ceiling, worth its terminal value at the last."""
     ends = segment_ends(_any_room(discharge), _any_room(charge))
@@ -142,15 +93,14 @@ def _add_energy(
     rows = lp.add_rows(start, start)
     lp.put(rows, energy, 1.0)
     lp.put(rows[~first], energy[~first] - 1, -1.0)
-    site, step, sign, column = power
-    factor = np.where(sign > 0, 1.0 / problem.discharge_efficiency[site], -problem.charge_efficiency[site])
-    lp.put(rows[number[site, step]], column, factor * problem.step_h[step])
+    site, step = power.site, power.step
+    factor = np.where(power.sign > 0, 1.0 / problem.discharge_efficiency[site], -problem.charge_efficiency[site])
+    lp.put(rows[number[site, step]], power.column, factor * problem.step_h[step])
 
 
-def _add_peaks(lp: _Builder, problem: Problem, charge: tuple[Piece, ...], power: _Power) -> None:
+def _add_peaks(lp: Collector, problem: Problem, charge: tuple[Piece, ...], power: Power) -> None:
     """Peak rows only where import could pass the peak so far and that has a price."""
     most_import = problem.net_load_kw + np.sum([piece.bound_kw for piece in charge], axis=0)
-    site, step, sign, column = power
     for w in range(len(problem.demand_window)):
         reach = most_import > problem.peak_so_far_kw[:, w, None]
         matters = problem.demand_window[w] & (problem.demand_price_per_kw[:, w] > 0)[:, None] & reach
@@ -164,31 +114,15 @@ def _add_peaks(lp: _Builder, problem: Problem, charge: tuple[Piece, ...], power:
         row_of[at_site, at_step] = lp.add_rows(over, np.inf)
         # increment - charge + discharge >= net load - peak so far
         lp.put(row_of[at_site, at_step], increment[np.searchsorted(owners, at_site)], 1.0)
-        mine = row_of[site, step] >= 0
-        lp.put(row_of[site, step][mine], column[mine], sign[mine])
+        lp.put_where(row_of[power.site, power.step], power.column, power.sign)
 
 
-def _add_coupling(lp: _Builder, problem: Problem, power: _Power) -> tuple[int, Ints, int]:
-    """Delivered power, shortfall and excess against what is owed or offered, in each coupled step."""
-    _, step, sign, column = power
-    window = problem.capacity_window
-    coupled = np.flatnonzero(problem.committed | (window >= 0))
-    hours = problem.step_h[coupled]
-    capacity = lp.add_columns(-problem.capacity_price_per_kw, 0.0, problem.capacity_limit_kw)
-    short = lp.add_columns(hours * problem.shortfall_price_per_kwh[coupled], 0.0, np.inf)
-    owed = np.where(problem.committed, problem.commitment_kw, 0.0)[coupled] - problem.fixed_kw[coupled]
-    priced = problem.excess_price_per_kwh[coupled] > 0
-    rows = lp.add_rows(owed, np.where(priced, owed, np.inf))
-    over = lp.add_columns((hours * problem.excess_price_per_kwh[coupled])[priced], 0.0, np.inf)
-    lp.put(rows, short, 1.0)
-    lp.put(rows[priced], over, -1.0)
-    offered = window[coupled] >= 0
-    lp.put(rows[offered], capacity[window[coupled][offered]], -1.0)
-    row_of = np.full(problem.steps, -1)
-    row_of[coupled] = rows
-    mine = row_of[step] >= 0
-    lp.put(row_of[step][mine], column[mine], sign[mine])
-    return (int(capacity[0]) if len(capacity) else lp.columns), coupled, (int(rows[0]) if len(rows) else lp.rows)
+def _idle_cost(problem: Problem) -> float:
+    """Cost of energy with idle batteries: what the columns, which are all 0 then, leave out."""
+    net = problem.net_load_kw
+    bought, sold = np.clip(net, 0.0, None), np.clip(-net, 0.0, problem.export_limit_kw[:, None])
+    energy = bought * problem.import_price_per_kwh - sold * problem.export_price_per_kwh
+    return float((energy @ problem.step_h).sum())
 
 
 def _any_room(pieces: tuple[Piece, ...]) -> Bools:

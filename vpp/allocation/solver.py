@@ -8,7 +8,6 @@ Its error translation is broken in 9.15 ('StatusNotOk' has no 'canonical_code'),
 import time
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
 
 import numpy as np
 from ortools.math_opt import (
@@ -17,24 +16,28 @@ from ortools.math_opt import (
     model_pb2,
     parameters_pb2,
     result_pb2,
+    solution_pb2,
 )
 from ortools.math_opt.core.python import solver as core
 from pybind11_abseil.status import StatusNotOk  # type: ignore[import-untyped]
 
-from vpp.allocation.linear import LinearProgram
+from vpp.allocation.options import SolverName
+from vpp.allocation.sparse import LinearProgram
 from vpp.domain.fleet import Floats
 
-
-class SolverName(StrEnum):
-    """Linear solvers of the OR-Tools wheel that reach a vertex."""
-
-    GLOP = "glop"
-    HIGHS = "highs"
+__all__ = ["Solution", "SolverName", "run"]
 
 
 @dataclass(frozen=True, slots=True)
 class Solution:
-    """A solver's answer. `values` is empty unless `optimal`; `row_prices` are d(cost)/d(row bound)."""
+    """A solver's answer.
+
+    Attributes:
+        optimal: whether it proved its optimum.
+        values: of the columns; empty where it has no feasible answer.
+        row_prices: d(cost)/d(row bound); zeros where it has none.
+        bound: what no answer costs less than, the programme's offset left out; -inf where nothing is proven.
+    """
 
     optimal: bool
     status: str
@@ -53,7 +56,10 @@ _NOTHING = np.empty(0)
 
 
 def run(lp: LinearProgram, solver: SolverName, time_limit_s: float) -> Solution:
-    """Solve once. Any outcome but a proven optimum comes back with `optimal` False, never as an error."""
+    """Solve once. Any outcome but a proven optimum comes back with `optimal` False, never as an error.
+
+    A solver that is cut off still gives its best feasible values, if it has any.
+    """
     started = time.perf_counter()
     try:
         result = core.solve(
@@ -104,11 +110,15 @@ def _solution(lp: LinearProgram, result: result_pb2.SolveResultProto, solver: So
     reason = result_pb2.TerminationReasonProto.Name(result.termination.reason)
     status = reason.removeprefix("TERMINATION_REASON_").lower()
     bound = result.termination.objective_bounds.dual_bound
-    if result.termination.reason != result_pb2.TERMINATION_REASON_OPTIMAL or not result.solutions:
-        return Solution(False, status, solver, seconds, _NOTHING, _NOTHING, bound)
+    optimal = result.termination.reason == result_pb2.TERMINATION_REASON_OPTIMAL
+    prices = np.zeros(len(lp.row_lower))
+    if not result.solutions:
+        return Solution(False, status, solver, seconds, _NOTHING, prices, bound)
     answer = result.solutions[0]
-    values, prices = np.zeros(len(lp.cost)), np.zeros(len(lp.row_lower))
-    primal, dual = answer.primal_solution.variable_values, answer.dual_solution.dual_values
-    values[list(primal.ids)] = list(primal.values)
+    primal, dual = answer.primal_solution, answer.dual_solution.dual_values
+    if not optimal and primal.feasibility_status != solution_pb2.SOLUTION_STATUS_FEASIBLE:
+        return Solution(False, status, solver, seconds, _NOTHING, prices, bound)
+    values = np.zeros(len(lp.cost))
+    values[list(primal.variable_values.ids)] = list(primal.variable_values.values)
     prices[list(dual.ids)] = list(dual.values)
-    return Solution(True, status, solver, seconds, values, prices, bound)
+    return Solution(optimal, status, solver, seconds, values, prices, bound)
