@@ -1,13 +1,17 @@
 """What is held back for drift, forecast errors and failures: buffers, chances and margins."""
 
 from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.builders import a_site, some_sites
+from tests.builders import a_demand_charge, a_site, a_state, a_tariff, some_sites, some_targets
+from tests.clock import NOON
+from vpp.allocation import Policy, capability, horizon_steps, plan
 from vpp.allocation.chance import Exposure, chance, monte_carlo
 from vpp.allocation.normal import Normal
 from vpp.allocation.robust import (
@@ -18,12 +22,14 @@ from vpp.allocation.robust import (
     deliverable_at,
     drift_soc,
     exposure_of,
+    fatigue,
     guard_of_errors,
     look_back_h,
     margin,
 )
 from vpp.domain.errors import InvalidRequest
 
+START = NOON + timedelta(hours=4)
 FEW = settings(max_examples=25, deadline=None)
 
 
@@ -230,3 +236,107 @@ def test_a_guard_is_the_quantile_of_how_far_loads_went_over_their_forecast() -> 
     assert np.isnan(guards[2])
     over = (actual > forecast + 100.0 * np.where(kind == 0, guards[0], guards[1])[:, None])[kind < 2].mean()
     assert over == pytest.approx(0.05, abs=0.005)
+
+
+@FEW
+@given(st.lists(st.floats(0, 50), min_size=1, max_size=20), st.floats(0, 1))
+def test_fatigue_makes_dearer_who_worked_more_and_leaves_the_unknown_as_they_are(worked, strength: float) -> None:
+    cycles = np.array([*worked, np.nan])
+    factor = fatigue(cycles, strength)
+    assert factor[-1] == 1.0
+    assert (factor >= 0).all()
+    assert (factor <= 2).all()
+    order = np.argsort(cycles[:-1])
+    assert (np.diff(factor[order]) >= -1e-12).all()
+
+
+def planned(sites, state, targets=None, **more):
+    targets = targets or some_targets(100, 100)
+    steps = horizon_steps(sites, targets, START)
+    return plan(sites, state, np.full((len(sites), len(steps)), 1.0), targets, steps, **more)
+
+
+def test_a_site_keeps_a_buffer_above_its_reserve_that_follows_its_last_full_charge() -> None:
+    # more is owed than there is, so that everyone is emptied as far as allowed
+    sites = some_sites(4)
+    hours = np.array([0.0, 96.0, 1000.0, np.nan])
+    made = planned(sites, a_state(sites, soc=0.5), hours_since_full_charge=hours)
+    np.testing.assert_allclose(made.expected_soc.min(axis=1), 0.2 + np.array([0.01, 0.03, 0.05, 0.05]), atol=1e-6)
+    flat = planned(sites, a_state(sites, soc=0.5))
+    np.testing.assert_allclose(flat.expected_soc.min(axis=1), 0.21, atol=1e-6)
+
+
+def test_each_adapter_has_its_own_buffer() -> None:
+    sites = [a_site(1), replace(a_site(2), adapter="other")]
+    policy = Policy(site_classes={"other": SiteClass(drift=Drift(most_soc=0.02))})
+    made = planned(sites, a_state(sites, soc=0.5), hours_since_full_charge=np.full(2, np.nan), policy=policy)
+    np.testing.assert_allclose(made.expected_soc.min(axis=1), [0.25, 0.22], atol=1e-6)
+
+
+def test_a_promise_counts_on_less_where_no_full_charge_is_known_and_never_more_than_the_plan_then_gives() -> None:
+    sites, targets = some_sites(10), some_targets(100)
+    state = a_state(sites, soc=0.5)
+    steps = horizon_steps(sites, targets, START)
+    load = np.full((10, len(steps)), 1.0)
+    known, unknown = (
+        capability(sites, state, load, targets, steps, hours_since_full_charge=np.full(10, hours)).deliverable_kw[0]
+        for hours in (0.0, np.nan)
+    )
+    assert known == pytest.approx(10 * 13.5 * 0.95 * 0.29, rel=1e-3)
+    assert unknown == pytest.approx(10 * 13.5 * 0.95 * 0.25, rel=1e-3)
+    made = planned(sites, state, targets, hours_since_full_charge=np.full(10, np.nan))
+    assert made.power_kw[:, : len(steps)].sum(axis=0)[0] >= unknown - 1e-3
+
+
+def test_wrong_lengths_are_refused() -> None:
+    sites = some_sites(3)
+    for name in ("hours_since_full_charge", "recent_discharge_kwh"):
+        with pytest.raises(InvalidRequest) as refused:
+            planned(sites, a_state(sites), **{name: np.zeros(2)})
+        assert name in str(refused.value)
+
+
+def promised(sites, policy: Policy, kw: float = 60.0):
+    targets = some_targets(kw)
+    steps = horizon_steps(sites, targets, START)
+    return capability(sites, a_state(sites, soc=0.9), np.zeros((len(sites), len(steps))), targets, steps, policy=policy)
+
+
+def test_what_is_known_of_a_class_takes_the_place_of_the_flat_margin() -> None:
+    sites = [a_site(n, export_limit_kw=10.0) for n in range(1, 16)]
+    safe = SiteClass(dropout=0.0, outage=0.0, soc_error=0.0)
+    doubtful, hopeless = replace(safe, dropout=0.1), replace(safe, outage=0.5)
+    name = sites[0].adapter
+    # 15 sites hold 75 kW: 60 kW need 25 % to spare at most
+    assert promised(sites, Policy(site_classes={name: safe}), 74.9).covered
+    assert not promised(sites, Policy(), 74.9).covered
+    sure, surer = (promised(sites, Policy(site_classes={name: doubtful}, promise_probability=p)) for p in (0.8, 0.99))
+    assert sure.covered
+    assert not surer.covered
+    assert not promised(sites, Policy(site_classes={name: hopeless}), 1.0).covered
+    assert promised(sites, Policy(site_classes={name: hopeless}, promise_probability=0.4)).covered
+
+
+def test_a_class_with_worse_forecasts_stays_further_below_its_peak() -> None:
+    tariff = a_tariff(demand=(a_demand_charge(start_h=16, end_h=21, price_per_kw=Decimal("18")),))
+    sites = [
+        replace(a_site(n, tariff=tariff, peak_so_far_kw={"any_time": 4.0}), adapter=f"v{n}") for n in (1, 2)
+    ]  # fmt: skip
+    policy = Policy(site_classes={"v2": SiteClass(peak_guard=0.5)}, headroom=0.0, own_peak_share=1.0)
+    targets = some_targets(1)
+    steps = horizon_steps(sites, targets, START)
+    load = np.full((2, len(steps)), 3.9)
+    made = plan(sites, a_state(sites, soc=1.0), load, targets, steps, policy=policy)
+    during = [k for k, step in enumerate(steps) if step.end_at <= targets[-1].interval.end_at]
+    imports = (load - made.power_kw)[:, during].max(axis=1)
+    assert imports[0] == pytest.approx(4.0 * 0.92, abs=0.3)
+    assert imports[1] == pytest.approx(2.0, abs=0.01)
+
+
+def test_who_worked_more_lately_is_spared() -> None:
+    sites = some_sites(4)
+    worked = np.array([0.0, 5.0, 30.0, np.nan])
+    made = planned(sites, a_state(sites, soc=0.9), some_targets(8, 8), recent_discharge_kwh=worked)
+    # its own kW is served from its battery as ever; what is exported comes from those who rested
+    assert (made.power_kw[2] <= 1.0 + 1e-6).all()
+    assert made.power_kw[0, 0] > 2.0

@@ -1,12 +1,13 @@
 """From sites as enrolled and telemetry as read to a `Problem`.  Called by the service only."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from vpp.allocation.pricing import prices
 from vpp.allocation.problem import Problem
+from vpp.allocation.robust import SiteClass, classes_of, drift_soc, fatigue
 from vpp.domain.errors import InvalidRequest
 from vpp.domain.fleet import Bools, FleetState, Floats
 from vpp.domain.site import Site
@@ -21,7 +22,8 @@ class Policy:
     """What the service assumes where no contract or tariff says it.
 
     Attributes:
-        drift_soc: kept above the owner's reserve, because a battery's own estimate of its charge drifts.
+        drift_soc: kept above the owner's reserve, because a battery's own estimate of its charge drifts,
+            where nobody says when the batteries were last full; else each class has its own, see `SiteClass`.
         peak_guard: share by which a site's peak is aimed lower, because load forecasts err: on the demo's first day
             3 of 70 commercial sites went over their peak with 2 %, none with 8 %; other days needed `headroom` too.
         headroom: share by which a site stays below its peak if its battery has the energy to spare, because a
@@ -33,7 +35,12 @@ class Policy:
         excess_price_per_kwh: of delivering more than owed: above what a tariff can gain by it, so that
             the award is not exceeded except to hold a site's own peak.
         delivery_margin: share aimed at above the target, against devices that give a little less.
-        capability_margin: share of the target that must be spare before it is promised, for dropouts.
+        capability_margin: share of the target that must be spare before it is promised, for dropouts,
+            where `site_classes` is not given.
+        site_classes: what is known of the sites of each adapter; adapters not named take the defaults. None
+            means that nothing was measured: a flat margin then.
+        promise_probability: with which a promise is to be kept, where `site_classes` is given, 0-1.
+        fatigue: how much dearer the wear of a site that worked twice the mean lately is, as a share.
         time_limit_s: wall time for one solve [s].
     """
 
@@ -46,6 +53,9 @@ class Policy:
     excess_price_per_kwh: float = 1.0
     delivery_margin: float = 0.01
     capability_margin: float = 0.03
+    site_classes: Mapping[str, SiteClass] | None = None
+    promise_probability: float = 0.95
+    fatigue: float = 0.5
     time_limit_s: float = 10.0
 
 
@@ -59,6 +69,42 @@ class View:
     soc: Floats
     battery_kw: Floats
     net_load_kw: Floats
+    drift_soc: Floats
+    """What each keeps above its reserve, 0-1."""
+    fatigue: Floats
+    """Factor on each one's wear price."""
+
+
+def drift_buffers(sites: Sequence[Site], policy: Policy, hours_since_full_charge: Floats | None = None) -> Floats:
+    """Return what each site keeps above its reserve, 0-1, (N,), in the order of `sites`.
+
+    Raises:
+        InvalidRequest: `hours_since_full_charge` has not one value for each site.
+    """
+    if hours_since_full_charge is None:
+        return np.full(len(sites), policy.drift_soc)
+    if hours_since_full_charge.shape != (len(sites),):
+        raise InvalidRequest("hours_since_full_charge", hours_since_full_charge.shape, f"shape ({len(sites)},)")
+    classes, kind = classes_of(sites, policy.site_classes or {})
+    return drift_soc(hours_since_full_charge, [one.drift for one in classes], kind)
+
+
+def fatigue_of(sites: Sequence[Site], recent_discharge_kwh: Floats, strength: float) -> Floats:
+    """Return the factor on each site's wear price, (N,), by energy per capacity; see `robust.fatigue`.
+
+    Raises:
+        InvalidRequest: `recent_discharge_kwh` has not one value for each site.
+    """
+    if recent_discharge_kwh.shape != (len(sites),):
+        raise InvalidRequest("recent_discharge_kwh", recent_discharge_kwh.shape, f"shape ({len(sites)},)")
+    return fatigue(recent_discharge_kwh / np.array([site.battery.capacity_kwh for site in sites]), strength)
+
+
+def peak_guards(sites: Sequence[Site], policy: Policy) -> Floats:
+    """Return the share by which each site's peak is aimed lower, (N,)."""
+    classes, kind = classes_of(sites, policy.site_classes or {})
+    guards = [policy.peak_guard if one.peak_guard is None else one.peak_guard for one in classes]
+    return np.array(guards, dtype=np.float64)[kind]
 
 
 def usable(sites: Sequence[Site], state: FleetState) -> Bools:
@@ -85,9 +131,9 @@ def needed_at_home(
     """
     tariff = prices(sites, steps)
     step_h = np.array([step.duration_h for step in steps])
-    needed_kwh = np.zeros(len(sites))
+    needed_kwh, guarded = np.zeros(len(sites)), 1.0 - peak_guards(sites, policy)
     for w, window in enumerate(tariff.demand_window):
-        aimed_kw = (1.0 - policy.peak_guard) * tariff.peak_so_far_kw[:, w]
+        aimed_kw = guarded * tariff.peak_so_far_kw[:, w]
         over_kw = np.clip(net_load_kw - aimed_kw[:, None], 0.0, None) * window
         needed_kwh = np.maximum(needed_kwh, (over_kw @ step_h) * (tariff.demand_price_per_kw[:, w] > 0))
     at = {site_id: i for i, site_id in enumerate(state.site_ids)}
@@ -97,8 +143,13 @@ def needed_at_home(
     return np.asarray(needed_kwh > policy.own_peak_share * np.clip(soc - reserve, 0.0, None) * held)
 
 
-def view(sites: Sequence[Site], state: FleetState, net_load_kw: Floats, chosen: Bools) -> View:
+def view(
+    sites: Sequence[Site], state: FleetState, net_load_kw: Floats, chosen: Bools, drift_soc: Floats,
+    fatigue: Floats | None = None,
+) -> View:  # fmt: skip
     """Return the chosen sites sorted by id, so that an answer depends on the set and not on its order.
+
+    `drift_soc` and `fatigue` as in `View`, in the order of `sites`; without `fatigue` every factor is 1.
 
     Raises:
         InvalidRequest: `net_load_kw` has not one row for each site.
@@ -110,7 +161,8 @@ def view(sites: Sequence[Site], state: FleetState, net_load_kw: Floats, chosen: 
     at = {site_id: i for i, site_id in enumerate(state.site_ids)}
     there = [at[sites[i].id] for i in rows]
     picked = tuple(sites[i] for i in rows)
-    return View(picked, tuple(rows), state.soc[there], state.battery_kw[there], net[rows])
+    tired = np.ones(len(sites)) if fatigue is None else fatigue
+    return View(picked, tuple(rows), state.soc[there], state.battery_kw[there], net[rows], drift_soc[rows], tired[rows])
 
 
 def build_problem(
@@ -130,7 +182,8 @@ def build_problem(
     """
     sites = seen.sites
     tariff = prices(sites, steps)
-    tiers = ((policy.peak_guard, 1.0), (policy.headroom, HEADROOM_PRICE_SHARE))[: 2 if headroom else 1]
+    guard = peak_guards(sites, policy)
+    tiers = ((guard, 1.0), (np.maximum(guard, policy.headroom), HEADROOM_PRICE_SHARE))[: 2 if headroom else 1]
     ends = np.flatnonzero(event)
     first, last = (int(ends[0]), int(ends[-1])) if ends.size else (0, -1)
     step = np.arange(len(steps))
@@ -148,7 +201,7 @@ def build_problem(
         step_h=np.array([s.duration_h for s in steps]),
         net_load_kw=seen.net_load_kw,
         soc=np.clip(seen.soc, 0.0, 1.0),
-        soc_floor=np.minimum(1.0, reserve + policy.drift_soc),
+        soc_floor=np.minimum(1.0, reserve + seen.drift_soc),
         export_limit_kw=np.array([site.export_limit_kw for site in sites], dtype=np.float64),
         import_limit_kw=np.array([site.import_limit_kw for site in sites], dtype=np.float64),
         available=np.broadcast_to(step >= first, seen.net_load_kw.shape),
@@ -157,7 +210,7 @@ def build_problem(
         export_price_per_kwh=tariff.export_price_per_kwh,
         demand_window=np.tile(tariff.demand_window, (len(tiers), 1)),
         demand_price_per_kw=np.hstack([tariff.demand_price_per_kw * share for _, share in tiers]),
-        peak_so_far_kw=np.hstack([tariff.peak_so_far_kw * (1.0 - lower) for lower, _ in tiers]),
-        wear_price_per_kwh=np.full(len(sites), policy.wear_price_per_kwh),
+        peak_so_far_kw=np.hstack([tariff.peak_so_far_kw * (1.0 - lower)[:, None] for lower, _ in tiers]),
+        wear_price_per_kwh=policy.wear_price_per_kwh * seen.fatigue,
         terminal_value_per_kwh=np.clip(worth, 0.0, None),
     )

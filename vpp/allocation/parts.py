@@ -4,7 +4,6 @@ Called by `service.py` and `promise.py`.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,11 +18,16 @@ from vpp.domain.time import Interval
 
 
 def views(
-    sites: Sequence[Site], state: FleetState, net_load_kw: Floats, can: Bools, modes: Mapping[str, ModeState]
-) -> tuple[View, View]:
-    """The usable sites that take kW, and those that only know on and off."""
+    sites: Sequence[Site], state: FleetState, net_load_kw: Floats, can: Bools, modes: Mapping[str, ModeState],
+    drift_soc: Floats, fatigue: Floats | None = None,
+) -> tuple[View, View]:  # fmt: skip
+    """The usable sites that take kW, and those that only know on and off.
+
+    These devices stop at the reserve by themselves: a buffer above it would only mislead the forecast.
+    """
     is_mode = np.array([site.id in modes for site in sites], dtype=bool).reshape(len(sites))
-    return view(sites, state, net_load_kw, can & ~is_mode), view(sites, state, net_load_kw, can & is_mode)
+    takes_kw = view(sites, state, net_load_kw, can & ~is_mode, drift_soc, fatigue)
+    return takes_kw, view(sites, state, net_load_kw, can & is_mode, np.zeros(len(sites)), fatigue)
 
 
 def fixed_blocks(
@@ -38,10 +42,8 @@ def fixed_blocks(
     left_h = float(others.step_h[event].sum())
     held = np.minimum(max_discharge_kw(others), (energy / max(left_h, 1e-9))[:, None]).sum(axis=0)
     states = [modes[site.id] for site in by_mode.sites]
-    # these devices stop at the reserve by themselves: a buffer above it would only mislead the forecast
-    to_reserve = replace(policy, drift_soc=0.0)
     chosen = blocks.choose(
-        build_problem(by_mode, steps, event, to_reserve, committed=event), states, target_kw, held,
+        build_problem(by_mode, steps, event, policy, committed=event), states, target_kw, held,
         float(energy.sum()), measured_kw=by_mode.battery_kw,
     )  # fmt: skip
     now = chosen.power_kw[:, 0] > 0 if len(steps) else np.zeros(len(states), dtype=bool)

@@ -10,13 +10,15 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from vpp.allocation.blocks import ModeState
+from vpp.allocation.blocks import ModeState, deliverable_kwh
 from vpp.allocation.capability import most_held
 from vpp.allocation.exact import Options
-from vpp.allocation.from_sites import Policy, build_problem, needed_at_home, usable
+from vpp.allocation.from_sites import Policy, View, build_problem, drift_buffers, needed_at_home, usable
 from vpp.allocation.horizon import owed
+from vpp.allocation.limits import max_discharge_kw
 from vpp.allocation.parts import fixed_blocks, views
 from vpp.allocation.problem import Problem
+from vpp.allocation.robust import exposure_of, margin
 from vpp.domain.commitment import TargetInterval
 from vpp.domain.errors import InvalidRequest
 from vpp.domain.fleet import Bools, FleetState, Floats
@@ -48,6 +50,7 @@ class Capability:
 def capability(
     sites: Sequence[Site], state: FleetState, net_load_kw: Floats, targets: Sequence[TargetInterval],
     steps: Sequence[Interval], *, mode_sites: Mapping[str, ModeState] | None = None, policy: Policy | None = None,
+    hours_since_full_charge: Floats | None = None,
 ) -> Capability:  # fmt: skip
     """Say whether the fleet covers the targets with the policy's margin, exactly, and if not what it can hold.
 
@@ -61,12 +64,12 @@ def capability(
     modes = mode_sites or {}
     can = usable(sites, state) & ~needed_at_home(sites, state, np.asarray(net_load_kw), steps, policy)
     cut, net = _event_steps(steps, np.asarray(net_load_kw, dtype=np.float64), targets)
-    takes_kw, by_mode = views(sites, state, net, can, modes)
-    asked = np.array([target.target_kw for target in targets]) * (1.0 + policy.capability_margin)
+    buffers = drift_buffers(sites, policy, hours_since_full_charge)
+    takes_kw, by_mode = views(sites, state, net, can, modes, buffers)
     target_kw, committed = owed(targets, cut)
-    block_power, _ = fixed_blocks(
-        by_mode, takes_kw, cut, target_kw * (1.0 + policy.capability_margin), committed, modes, policy
-    )
+    spare = _margin((takes_kw, by_mode), cut, committed, policy)
+    asked = np.array([target.target_kw for target in targets]) * (1.0 + spare)
+    block_power, _ = fixed_blocks(by_mode, takes_kw, cut, target_kw * (1.0 + spare), committed, modes, policy)
     window = _windows(cut, targets)
     hours = np.array([target.interval.duration_h for target in targets])
     problem = build_problem(
@@ -79,9 +82,25 @@ def capability(
     held = most_held(_peaks_first(problem), asked, Options(time_limit_s=policy.time_limit_s))
     covered = bool((held.kw >= asked - TOLERANCE_KW).all())
     return Capability(
-        covered=covered, reason=_reason(covered, sites, can, targets, held.kw, policy.capability_margin),
+        covered=covered, reason=_reason(covered, sites, can, targets, held.kw, spare),
         deliverable_kw=tuple(float(kw) for kw in held.kw), method=held.method, seconds=time.perf_counter() - started,
     )  # fmt: skip
+
+
+def _margin(parts: tuple[View, ...], steps: Sequence[Interval], event: Bools, policy: Policy) -> float:
+    """Share of a target that must be spare: flat, or what the classes' failures cost at the policy's probability."""
+    some = [part for part in parts if part.sites]
+    if policy.site_classes is None or not some or not event.any():
+        return policy.capability_margin
+    problems = [build_problem(part, steps, event, policy, committed=event) for part in some]
+    exposure = exposure_of(
+        [site for part in some for site in part.sites],
+        np.concatenate([max_discharge_kw(problem)[:, event].min(axis=1) for problem in problems]),
+        np.concatenate([deliverable_kwh(problem) for problem in problems]),
+        float(problems[0].step_h[event].sum()),
+        policy.site_classes,
+    )
+    return margin(exposure, policy.promise_probability).share
 
 
 def _event_steps(

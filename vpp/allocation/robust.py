@@ -95,6 +95,20 @@ def drift_soc(hours_since_full_charge: Floats, drifts: Sequence[Drift], kind: In
     return np.asarray(np.where(np.isnan(days), most, np.minimum(least + growth * np.nan_to_num(days), most)))
 
 
+def fatigue(recent_cycles: Floats, strength: float) -> Floats:
+    """Return a factor on each site's wear price, (N,), from the cycles it went through lately; NaN where unknown.
+
+    1 at the mean and where unknown, 1 + strength at twice the mean and beyond, 1 - strength at none. So
+    that turns are taken over days, although each day alone is split at least cost.
+    """
+    known = ~np.isnan(recent_cycles)
+    mean = float(recent_cycles[known].mean()) if known.any() else 0.0
+    if mean <= 0.0:
+        return np.ones(len(recent_cycles))
+    away = np.clip(recent_cycles / mean - 1.0, -1.0, 1.0)
+    return np.asarray(np.where(known, 1.0 + strength * away, 1.0))
+
+
 def look_back_h(drifts: Sequence[Drift]) -> float:
     """Return how long ago a full charge may be and still matter [h]: beyond, every buffer is at its largest."""
     growing = [drift for drift in drifts if drift.growth_soc_per_day > 0]
@@ -155,7 +169,8 @@ def margin(exposure: Exposure, probability: float, *, seed: int = 0) -> Margin:
     """Return the chance margin of a fleet at `probability`."""
     found: Chance = chance(exposure, seed=seed)
     nominal, deliverable = float(found.nominal_kw.sum()), found.at(probability)
-    share = nominal / deliverable - 1.0 if deliverable * (1.0 + MOST_MARGIN) > nominal else MOST_MARGIN
+    reached = deliverable * (1.0 + MOST_MARGIN) >= nominal
+    share = nominal / max(deliverable, 1e-9) - 1.0 if reached and nominal > 0 else MOST_MARGIN * (nominal > 0)
     given = found.by_class(deliverable)
     held = 1.0 - np.divide(given, found.nominal_kw, out=np.ones_like(given), where=found.nominal_kw > 0)
     return Margin(share, held, deliverable)

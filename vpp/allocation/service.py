@@ -13,7 +13,7 @@ import numpy as np
 
 from vpp.allocation.blocks import ModeState
 from vpp.allocation.exact import Options, solve
-from vpp.allocation.from_sites import Policy, View, build_problem, needed_at_home, usable
+from vpp.allocation.from_sites import Policy, View, build_problem, drift_buffers, fatigue_of, needed_at_home, usable
 from vpp.allocation.horizon import owed
 from vpp.allocation.parts import fixed_blocks, soc_of, views
 from vpp.allocation.promise import Capability, capability
@@ -53,6 +53,7 @@ class Plan:
 def plan(
     sites: Sequence[Site], state: FleetState, net_load_kw: Floats, targets: Sequence[TargetInterval],
     steps: Sequence[Interval], *, mode_sites: Mapping[str, ModeState] | None = None, policy: Policy | None = None,
+    hours_since_full_charge: Floats | None = None, recent_discharge_kwh: Floats | None = None,
 ) -> Plan:  # fmt: skip
     """Split what is owed over the sites for the rest of the event.
 
@@ -63,6 +64,8 @@ def plan(
         targets: the event's targets.
         steps: contiguous, from now; `horizon_steps` gives them.
         mode_sites: the sites that take no setpoint, by id, with where they stand in this event.
+        hours_since_full_charge: (N,), NaN where unknown: the buffer above the reserve follows it.
+        recent_discharge_kwh: energy each site gave lately, (N,), NaN where unknown: who worked more is spared.
 
     Raises:
         InvalidRequest: arrays that do not fit, or NaN in the forecast of a usable site.
@@ -73,7 +76,9 @@ def plan(
     can = usable(sites, state) & ~needed_at_home(sites, state, np.asarray(net_load_kw), steps, policy)
     target_kw, committed = owed(targets, steps)
     aimed_kw = target_kw * (1.0 + policy.delivery_margin)
-    takes_kw, by_mode = views(sites, state, net_load_kw, can, modes)
+    drift_soc = drift_buffers(sites, policy, hours_since_full_charge)
+    tired = None if recent_discharge_kwh is None else fatigue_of(sites, recent_discharge_kwh, policy.fatigue)
+    takes_kw, by_mode = views(sites, state, net_load_kw, can, modes, drift_soc, tired)
     block_power, block_info = fixed_blocks(by_mode, takes_kw, steps, aimed_kw, committed, modes, policy)
     problem = build_problem(
         takes_kw, steps, committed, policy, headroom=True,
