@@ -1,0 +1,191 @@
+"""Prices that make many sites add up to what is owed.  Called by `solve.py` of this package.
+
+Each epoch lets every site answer the augmented Lagrangian's price once, then moves the multipliers by
+what is missing. The schedules are feasible at every moment; a Lagrangian bound proves how far from the
+best they can be at most.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from vpp.allocation.sequential.coupling import Coupling
+from vpp.allocation.sequential.epochs import Market
+from vpp.allocation.sequential.executors import Executor
+from vpp.allocation.sequential.shards import Turn
+from vpp.domain.fleet import Floats
+
+CLOSING_SHARE = 0.05
+CLOSING_STIFFNESS = 10.0
+EXCHANGES = 16
+"""Exchanges of sums between shards in an epoch: with 4 the gap stalls ten times as high (measured)."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Start:
+    """Where the prices begin: multipliers (T,), bids (K,) or None if unknown."""
+
+    price: Floats
+    bid_kw: Floats | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """Sizes that make the method independent of units: sites, their power [kW], a usual price per kWh."""
+
+    sites: int
+    power_kw: float
+    price_per_kwh: float
+
+
+@dataclass(slots=True)
+class Coordinator:
+    """One run. `run` may be called again to go on from where it stands."""
+
+    coupling: Coupling
+    executor: Executor
+    scale: Scale
+    start: Start
+    shards: int
+    progress: Callable[[str], None] | None = None
+    epochs: int = 0
+    passes: float = 0.0
+    lower: float = -np.inf
+    upper: float = np.inf
+    price: Floats = field(init=False)
+    proven_price: Floats = field(init=False)
+    feeder_price: Floats = field(init=False)
+    proven_feeder_price: Floats = field(init=False)
+    bid_kw: Floats = field(init=False)
+    delivered_kw: Floats = field(init=False)
+    feeder_kw: Floats = field(init=False)
+    site_cost: float = 0.0
+    stiffness: float = field(init=False)
+    _mean_price: Floats = field(init=False)
+    _reference_kw: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        c = self.coupling
+        self.price = np.clip(self.start.price, c.lowest_price, c.highest_price)
+        self.proven_price = self.price.copy()
+        self._mean_price = self.price.copy()
+        self.feeder_price = np.zeros(c.feeder_low_kw.shape)
+        self.proven_feeder_price = self.feeder_price.copy()
+        self.bid_kw = np.zeros(len(c.capacity_price)) if self.start.bid_kw is None else self.start.bid_kw
+        self.delivered_kw = np.zeros(len(c.step_h))
+        self.feeder_kw = np.zeros(c.feeder_low_kw.shape)
+        owed = np.abs(c.target_kw[c.committed])
+        self._reference_kw = float(owed.mean()) if owed.size and owed.mean() > 0 else 0.25 * self.scale.power_kw
+        self._reference_kw = max(min(self._reference_kw, self.scale.power_kw), 1e-9)
+        per_cent = np.clip(0.3 * np.sqrt(self.scale.sites / 100), 0.2, 2.0) * self.scale.price_per_kwh / 0.3
+        self.stiffness = float(per_cent) / self._reference_kw
+
+    @property
+    def gap(self) -> float:
+        """(best - bound) / max(1, |best|)."""
+        return (self.upper - self.lower) / max(1.0, abs(self.upper))
+
+    def run(self, gap: float, deadline: float, most_epochs: int = 200) -> bool:
+        """Go on until the gap is proven; False at the deadline (of `time.perf_counter`) or after so many epochs."""
+        if not self.epochs:
+            first = 1.0 if self.start.bid_kw is not None or not len(self.bid_kw) else 1e-9
+            self._epoch(first=True, stiffness=self.stiffness * first, deadline=deadline)
+            self._take_stock()
+        while self.epochs < most_epochs:
+            if time.perf_counter() > deadline:
+                return False
+            moved = self._epoch(stiffness=self.stiffness, deadline=deadline)
+            self._take_stock()
+            size = max(1.0, abs(self.upper))
+            following = self._next_price()
+            if moved / size < gap or self.epochs % 8 == 0:
+                self._close(deadline)
+                hopeful = moved / size + self._residual_gap() / size
+                if (hopeful < 1.5 * gap or self.epochs % 8 == 0) and self._prove(following, gap):
+                    return True
+            if self.progress:
+                missing = np.abs(self._missing_kw()).max() / self._reference_kw
+                self.progress(f"epoch {self.epochs} moved {moved / size:.1e} missing {missing:.1e} gap {self.gap:.1e}")
+            self.price = following
+        return False
+
+    def _market(self, stiffness: float, feeder_stiffness: float) -> Market:
+        c = self.coupling
+        return Market(
+            self.price, stiffness, c.with_bids(self.bid_kw), c.lowest_price, c.highest_price, c.window, c.offset_kw,
+            c.capacity_price, c.capacity_limit_kw, self.feeder_price, c.feeder_low_kw, c.feeder_high_kw,
+            np.full(len(c.feeder_low_kw), feeder_stiffness),
+        )  # fmt: skip
+
+    def _epoch(
+        self, *, first: bool = False, share: float = 1.0, stiffness: float, deadline: float, passes: int = 3
+    ) -> float:
+        """One pass over all shards in a number of exchanges; returns the sum of Frank-Wolfe gaps."""
+        parts = EXCHANGES if self.shards > 1 else 1
+        moved, asked, paid = 0.0, 0, np.zeros(len(self.price))
+        self.epochs += share == 1.0 and not first
+        self.passes += share
+        for part in range(parts):
+            if part and time.perf_counter() > deadline:
+                break
+            turn = Turn(
+                market=self._market(stiffness, stiffness * len(self.feeder_price)), delivered_kw=self.delivered_kw,
+                feeder_kw=self.feeder_kw, copies=self.shards, epoch=2 * self.epochs + (share < 1.0), part=part,
+                parts=parts, share=share, first=first, passes=passes,
+            )  # fmt: skip
+            for reply in self.executor.call("take", turn):
+                self.delivered_kw = self.delivered_kw + reply.delivered_kw
+                self.feeder_kw = self.feeder_kw + reply.feeder_kw
+                moved, asked, paid = moved + reply.gap, asked + reply.asked, paid + reply.paid
+        if not first and share == 1.0 and asked:
+            self._mean_price = paid / asked
+        return moved
+
+    def _take_stock(self) -> None:
+        """Add up anew, take the best bids for what is delivered, and cost it all."""
+        totals = self.executor.call("totals")
+        self.delivered_kw = np.sum([total[0] for total in totals], axis=0)
+        self.feeder_kw = np.sum([total[1] for total in totals], axis=0)
+        self.site_cost = sum(total[2] for total in totals)
+        self.bid_kw = self.coupling.best_bids(self.delivered_kw)
+        self.upper = self.site_cost + self.coupling.cost(self.delivered_kw, self.bid_kw)
+
+    def _missing_kw(self) -> Floats:
+        c = self.coupling
+        return np.where(c.coupled, c.with_bids(self.bid_kw) - self.delivered_kw, 0.0)
+
+    def _next_price(self) -> Floats:
+        c = self.coupling
+        moved = np.clip(self.price + self.stiffness * self._missing_kw(), c.lowest_price, c.highest_price)
+        return 0.5 * (moved + self._mean_price) if self.epochs < 3 else moved
+
+    def _close(self, deadline: float) -> None:
+        """Let a few sites take up what is still missing, at a stiffer price around the mean."""
+        before, self.price = self.price, self._mean_price
+        self._epoch(share=CLOSING_SHARE, stiffness=CLOSING_STIFFNESS * self.stiffness, deadline=deadline)
+        self._take_stock()
+        self.price = before
+
+    def _residual_gap(self) -> float:
+        """What the missing and the surplus power would add to the gap at the mean price."""
+        c, missing = self.coupling, self._missing_kw()
+        short = (c.highest_price - self._mean_price) * np.clip(missing, 0.0, None)
+        over = (self._mean_price - c.lowest_price) * np.clip(-missing, 0.0, None)
+        return float(c.step_h @ (short + over))
+
+    def _prove(self, following: Floats, gap: float) -> bool:
+        """Bound passes at the mean price and at the next multipliers; True once the gap is proven."""
+        for price in (self._mean_price, following):
+            self.passes += 1
+            made = self.coupling.provable(price)
+            fixed = self.coupling.bound(made, self.feeder_price)
+            if np.isfinite(fixed):
+                bound = fixed + sum(self.executor.call("bound", made, self.feeder_price, 12, 1e-7))
+                if bound > self.lower:
+                    self.lower, self.proven_price = bound, made
+                    self.proven_feeder_price = self.feeder_price.copy()
+            if self.gap <= gap:
+                return True
+        return False
