@@ -148,7 +148,7 @@ def fleet_cost(problem: Problem, battery_kw: Floats, capacity_kw: Floats) -> Fle
     offered = problem.capacity_window >= 0
     owed[offered] = capacity_kw[problem.capacity_window[offered]]
     coupled = problem.committed | offered
-    served = serve(problem, battery_kw, np.where(coupled, owed - problem.fixed_kw, 0.0))
+    served = serve(problem, battery_kw, np.where(coupled, owed - problem.fixed_kw, -np.inf))
     missing = np.where(owed < 0, -1.0, 1.0) * (owed - served.rest_kw - problem.fixed_kw)
     shortfall = np.where(coupled, np.clip(missing, 0.0, None), 0.0)
     excess = np.where(problem.committed, np.clip(-missing, 0.0, None), 0.0)

@@ -53,7 +53,7 @@ def serve(problem: Problem, battery_kw: Floats, main_kw: Floats) -> Served:
     """Part what the batteries deliver over the programmes and the main commitment so that shortfall costs least.
 
     Args:
-        main_kw: what the main commitment needs from batteries, (T,); 0 or less where it needs nothing.
+        main_kw: what the main commitment needs from batteries, (T,); -inf where nothing is owed.
     """
     total_kw = battery_kw.sum(axis=0)
     got = np.zeros_like(problem.program_commitment_kw)
