@@ -1,8 +1,9 @@
 """Mode-only sites as fixed blocks: on at their own power until the reserve, then handed back.
 
-Called by the service. Such a device takes no setpoint and few commands a day, so each gets one start
-and one release in an event; the sites that take kW fill what is left. A greedy sweep over the steps,
-the same answer for the same input.
+Called by `discrete/choices.py`, which starts from this answer and keeps it where it finds none better.
+Such a device takes no setpoint and few commands a day, so each gets one start and one release in an
+event; the sites that take kW fill what is left. A greedy sweep over the steps, the same answer for the
+same input.
 """
 
 from collections.abc import Sequence
@@ -37,7 +38,7 @@ class Blocks:
     start: tuple[int, ...]
 
 
-class _Sweep:
+class Sweep:
     """The running blocks while the sweep goes through the steps."""
 
     def __init__(self, limit_kw: Floats, energy_kwh: Floats, hours: Floats, cap_kw: Floats, committed: Bools) -> None:
@@ -50,11 +51,12 @@ class _Sweep:
 
     def profiles(self, sites: Sequence[int] | Floats, step: int) -> Floats:
         """Power of blocks that run from `step` until empty, (len(sites), T)."""
-        made = np.zeros((len(sites), self.limit_kw.shape[1]))
-        left = self.energy_kwh[np.asarray(sites, dtype=np.int64)].copy()
+        rows = np.asarray(sites, dtype=np.int64)
+        made = np.zeros((len(rows), self.limit_kw.shape[1]))
+        limit, left = self.limit_kw[rows], self.energy_kwh[rows]
         for t in range(step, made.shape[1]):
-            made[:, t] = np.minimum(self.limit_kw[np.asarray(sites, dtype=np.int64), t], left / self.hours[t])
-            left = np.clip(left - made[:, t] * self.hours[t], 0.0, None)
+            made[:, t] = np.minimum(limit[:, t], left / self.hours[t])
+            left = np.maximum(left - made[:, t] * self.hours[t], 0.0)
         return made
 
     def start(self, site: int, step: int) -> None:
@@ -100,12 +102,9 @@ def choose(
         tolerance: share by which blocks alone may exceed the target.
     """
     energy = deliverable_kwh(problem)
-    limit = _limits(problem, states, measured_kw)
-    released = np.array([state is ModeState.RELEASED for state in states], dtype=bool)
-    sweep = _Sweep(limit, energy, problem.step_h, target_kw * (1.0 + tolerance), problem.committed)
-    mine = float(energy[~released].sum())
-    share = mine / (mine + others_kwh) if mine + others_kwh > 0 else 0.0
-    wanted = np.where(problem.committed, np.maximum(share * target_kw, target_kw - others_kw), 0.0)
+    limit = limits_kw(problem, states, measured_kw)
+    sweep = Sweep(limit, energy, problem.step_h, target_kw * (1.0 + tolerance), problem.committed)
+    wanted = wanted_kw(problem, states, target_kw, others_kw, others_kwh)
     start = [-1] * problem.sites
     open_sites = {i for i, state in enumerate(states) if state is ModeState.IDLE}
     for i, state in enumerate(states):
@@ -119,6 +118,19 @@ def choose(
     return Blocks(sweep.power_kw, tuple(start))
 
 
+def wanted_kw(
+    problem: Problem, states: Sequence[ModeState], target_kw: Floats, others_kw: Floats, others_kwh: float
+) -> Floats:
+    """Power these sites should carry together [kW], (T,): their share of all energy, or what the others cannot.
+
+    At this share both kinds of sites last equally long.
+    """
+    left = np.array([state is not ModeState.RELEASED for state in states], dtype=bool)
+    mine = float(deliverable_kwh(problem)[left].sum())
+    share = mine / (mine + others_kwh) if mine + others_kwh > 0 else 0.0
+    return np.where(problem.committed, np.maximum(share * target_kw, target_kw - others_kw), 0.0)
+
+
 def deliverable_kwh(problem: Problem) -> Floats:
     """Energy each site can deliver [kWh], (N,), less what it needs against its own peak outside the event."""
     stored = np.clip(problem.soc * problem.capacity_kwh - floor_kwh(problem), 0.0, None)
@@ -126,8 +138,8 @@ def deliverable_kwh(problem: Problem) -> Floats:
     return np.asarray(np.clip(stored * problem.discharge_efficiency - kept, 0.0, None))
 
 
-def _limits(problem: Problem, states: Sequence[ModeState], measured_kw: Floats | None) -> Floats:
-    """Power a site is expected to give (M,T): its limits, for a running one no more than it gives now."""
+def limits_kw(problem: Problem, states: Sequence[ModeState], measured_kw: Floats | None) -> Floats:
+    """Power a site is expected to give [kW], (M,T): its limits, for a running one no more than it gives now."""
     limit = max_discharge_kw(problem)
     if measured_kw is None:
         return limit
@@ -137,7 +149,7 @@ def _limits(problem: Problem, states: Sequence[ModeState], measured_kw: Floats |
     return np.where(known[:, None], np.minimum(limit, measured_kw[:, None]), limit)
 
 
-def _release_excess(sweep: _Sweep, step: int) -> None:
+def _release_excess(sweep: Sweep, step: int) -> None:
     """Hand back the emptiest blocks while the running ones together exceed the cap."""
     sum_kw = float(sweep.power_kw[:, step].sum())
     for i in sorted(np.flatnonzero(sweep.running).tolist(), key=lambda i: (sweep.energy_kwh[i], i)):
@@ -147,7 +159,7 @@ def _release_excess(sweep: _Sweep, step: int) -> None:
         sweep.stop(i, step)
 
 
-def _start_missing(sweep: _Sweep, step: int, wanted: Floats, open_sites: set[int], start: list[int]) -> None:
+def _start_missing(sweep: Sweep, step: int, wanted: Floats, open_sites: set[int], start: list[int]) -> None:
     """Start the blocks that last longest until the wanted power is reached."""
     if sweep.power_kw[:, step].sum() >= wanted[step] - 1e-9:
         return
