@@ -17,7 +17,17 @@ from vpp.domain.fleet import Quality
 from vpp.domain.site import Site
 from vpp.domain.time import Interval
 from vpp.store.engine import Store
-from vpp.telemetry import IngestConsumer, MeterSeries, collect, import_meter_history, publish, read_snapshot, roll_up
+from vpp.telemetry import (
+    IngestConsumer,
+    MeterSeries,
+    collect,
+    hours_since_full_charge,
+    import_meter_history,
+    publish,
+    read_snapshot,
+    roll_up,
+)
+from vpp.telemetry.calibration import LAST_FULL
 
 MINUTE = timedelta(minutes=1)
 
@@ -224,3 +234,30 @@ async def test_collecting_stores_what_answers_and_names_what_does_not(store: Sto
         "site-005": "ProtocolError",
     }
     assert outcome.stored == 2
+
+
+async def test_the_last_full_charge_is_the_latest_one_known_within_the_look_back(store: Store) -> None:
+    sites = await enrolled_sites(store, 5)
+    hour = timedelta(hours=1)
+    said = [
+        (0, 30, 1.0), (0, 5, 0.991), (0, 2, 0.98),  # twice full
+        (1, 300, 1.0), (1, 1, 0.5),  # full too long ago
+        (2, 3, 99.0), (2, 2, None), (2, 1, 0.9),  # nonsense is no full charge
+        (3, -1, 1.0),  # not yet known
+    ]  # fmt: skip
+    await stored(store, [a_reading(sites[n].device_id, NOON - h * hour, soc=soc) for n, h, soc in said])
+    async with store.begin() as connection:
+        found = await hours_since_full_charge(connection, sites[::-1], at=NOON, look_back=timedelta(days=8))
+    np.testing.assert_allclose(found, [np.nan, np.nan, np.nan, np.nan, 5.0])
+
+
+async def test_the_last_full_charge_is_looked_up_in_the_index_of_full_charges(store: Store) -> None:
+    sites = await enrolled_sites(store, 2)
+    await stored(store, [a_reading(site.device_id, NOON - n * MINUTE, soc=0.5) for site in sites for n in range(900)])
+    asked = {"device_ids": [site.device_id for site in sites], "at": NOON, "since": NOON - timedelta(days=8)}
+    async with store.begin() as connection:
+        await connection.execute(text("analyze reading"))
+        explained = "\n".join((await connection.execute(text(f"explain {LAST_FULL.text}"), asked)).scalars())
+    # what the index already says is not asked of each row again
+    assert "Index" in explained
+    assert "0.99" not in explained

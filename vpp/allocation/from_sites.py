@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 import numpy as np
 
 from vpp.allocation.pricing import prices
 from vpp.allocation.problem import Problem
-from vpp.allocation.robust import SiteClass, classes_of, drift_soc, fatigue
+from vpp.allocation.robust import SiteClass, classes_of, drift_soc, fatigue, look_back_h
 from vpp.domain.errors import InvalidRequest
 from vpp.domain.fleet import Bools, FleetState, Floats
 from vpp.domain.site import Site
@@ -87,6 +88,12 @@ def drift_buffers(sites: Sequence[Site], policy: Policy, hours_since_full_charge
         raise InvalidRequest("hours_since_full_charge", hours_since_full_charge.shape, f"shape ({len(sites)},)")
     classes, kind = classes_of(sites, policy.site_classes or {})
     return drift_soc(hours_since_full_charge, [one.drift for one in classes], kind)
+
+
+def full_charge_look_back(policy: Policy | None = None) -> timedelta:
+    """Return how long ago a battery's last full charge may be and still make a difference."""
+    known = (policy or Policy()).site_classes or {}
+    return timedelta(hours=look_back_h([SiteClass().drift, *(one.drift for one in known.values())]))
 
 
 def fatigue_of(sites: Sequence[Site], recent_discharge_kwh: Floats, strength: float) -> Floats:

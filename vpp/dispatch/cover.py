@@ -36,5 +36,8 @@ async def covers(
         return Decision(False, f"none of the {len(called.sites)} sites in the programme has a usable reading")
     targets = tuple(t for t in commitment.targets if t.interval.end_at > start_at)
     modes = await mode_states(connection, commitment, called.sites, mode_adapters, at=start_at)
-    answer = capability(called.sites, called.state, called.net_load_kw, targets, called.steps, mode_sites=modes)
+    answer = capability(
+        called.sites, called.state, called.net_load_kw, targets, called.steps, mode_sites=modes,
+        hours_since_full_charge=called.hours_since_full_charge,
+    )  # fmt: skip
     return Decision(answer.covered, answer.reason)

@@ -112,8 +112,9 @@ async def _plan(
     remaining = tuple(t for t in commitment.targets if t.interval.end_at > interval.start_at)
     # Off the event loop: a solve may take a second, and a worker that is silent so long looks dead.
     made = await asyncio.to_thread(
-        plan, called.sites, called.state, called.net_load_kw, remaining, called.steps, mode_sites=modes
-    )
+        plan, called.sites, called.state, called.net_load_kw, remaining, called.steps, mode_sites=modes,
+        hours_since_full_charge=called.hours_since_full_charge,
+    )  # fmt: skip
     await _record_plan(connection, commitment, interval, made)
     told = await _told_before(connection, commitment) - modes.keys()
     extended = await ends_too_early(connection, commitment, modes)

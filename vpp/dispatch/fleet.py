@@ -8,7 +8,7 @@ import numpy as np
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from vpp.allocation import horizon_steps
+from vpp.allocation import full_charge_look_back, horizon_steps
 from vpp.commitments import overlapping
 from vpp.domain.commitment import Commitment
 from vpp.domain.device import ReceiptState
@@ -18,7 +18,7 @@ from vpp.domain.time import Interval
 from vpp.enrolment import load_sites
 from vpp.forecast import forecast_net_load_kw
 from vpp.store.tables.dispatch import command as commands
-from vpp.telemetry import read_snapshot
+from vpp.telemetry import hours_since_full_charge, read_snapshot
 
 REST_AFTER_FAILURE = timedelta(minutes=15)
 FAILURES_UNTIL_EXCLUDED = 3
@@ -30,12 +30,16 @@ DECIMALS = 6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Called:
-    """The fleet as a commitment sees it: columns aligned with `sites`."""
+    """The fleet as a commitment sees it: columns aligned with `sites`.
+
+    `hours_since_full_charge` is NaN for a site of which no full charge is known.
+    """
 
     sites: tuple[Site, ...]
     state: FleetState
     steps: tuple[Interval, ...]
     net_load_kw: Floats
+    hours_since_full_charge: Floats
 
 
 async def call_fleet(
@@ -61,7 +65,8 @@ async def call_fleet(
     # The last digit of a sum depends on the plan the database chose, and a vertex may depend on that digit:
     # a worker that was just restarted must split as the one before it would have.
     net_load_kw = np.round(await forecast_net_load_kw(connection, sites, state, steps), DECIMALS)
-    return Called(sites=sites, state=state, steps=steps, net_load_kw=net_load_kw)
+    full = await hours_since_full_charge(connection, sites, at=at, look_back=full_charge_look_back())
+    return Called(sites=sites, state=state, steps=steps, net_load_kw=net_load_kw, hours_since_full_charge=full)
 
 
 def without(state: FleetState, site_ids: Collection[str]) -> FleetState:

@@ -1,5 +1,6 @@
 """Room telemetry: what the fleet is doing. Other rooms import from here only."""
 
+from vpp.telemetry.calibration import hours_since_full_charge
 from vpp.telemetry.collect import CollectOutcome, collect
 from vpp.telemetry.consumer import IngestConsumer
 from vpp.telemetry.history import MeterSeries, import_meter_history
@@ -28,6 +29,7 @@ __all__ = [
     "TelemetryRefused",
     "backlog",
     "collect",
+    "hours_since_full_charge",
     "import_meter_history",
     "publish",
     "publish_batch",

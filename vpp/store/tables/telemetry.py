@@ -6,6 +6,7 @@ from sqlalchemy import (
     Column,
     Double,
     ForeignKey,
+    Index,
     Integer,
     PrimaryKeyConstraint,
     Table,
@@ -30,6 +31,7 @@ reading = Table(
     Column("controllable", Boolean, nullable=False),
     Column("repeated_at", UtcInstant),
     PrimaryKeyConstraint("device_id", "measured_at"),
+    Index("ix_reading_full", "device_id", "measured_at", postgresql_where="soc >= 0.99"),
     postgresql_partition_by="RANGE (measured_at)",
 )
 """No foreign key to `device`: ingest refuses unknown devices from a cached set, once a batch.
