@@ -132,7 +132,8 @@ def fitted(name: str, value: Any, shape: tuple[int, ...]) -> npt.NDArray[Any]:
     check_range(name, given, shape)
     same_for_all = letters[0] == "N" and (given.ndim == 0 or (given.shape != shape and given.shape[0] == 1))
     if not same_for_all:
-        made = given if given.shape == shape and _frozen(given) else np.array(np.broadcast_to(given, shape))
+        kept = given.shape == shape and given.flags.c_contiguous and _frozen(given)
+        made = given if kept else np.array(np.broadcast_to(given, shape), order="C")
     else:
         made = np.broadcast_to(np.array(np.broadcast_to(given, (1, *shape[1:]) if len(shape) > 1 else ())), shape)
     made.setflags(write=False)

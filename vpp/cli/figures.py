@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from vpp import bootstrap
-from vpp.allocation import allocate_file
+from vpp.allocation import allocate_file, options_from
 from vpp.cli.app import JsonTo, app, console, emit, settings, within
 from vpp.cli.fleet import Tenant
 from vpp.clock import SystemClock
@@ -28,15 +28,30 @@ def allocate(
     problem: Annotated[
         Path,
         typer.Argument(
-            exists=True, dir_okay=False, help="Arrays of the problem (.npz); see docs/reference/allocation.md."
+            exists=True,
+            dir_okay=False,
+            help="Arrays of the problem (.npz, .json or .parquet); see docs/reference/allocation.md.",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Where the result's arrays go (.npz).")],
+    out: Annotated[Path, typer.Option(help="Where the result's arrays go (.npz, .json or .parquet).")],
+    gap: Annotated[float, typer.Option(help="Proven relative gap at which an answer is good enough.")] = 1e-4,
+    time_limit: Annotated[
+        float, typer.Option(metavar="SECONDS", help="At its end comes the best answer there is, with its gap.")
+    ] = 600.0,
+    workers: Annotated[int | None, typer.Option(help="Threads; as many as processors if not given.")] = None,
+    method: Annotated[str, typer.Option(help="auto, ortools or sequential.")] = "auto",
+    audit: Annotated[
+        str, typer.Option(help="none, sample or full: sites of a large fleet that OR-Tools solves again.")
+    ] = "none",
+    seed: Annotated[int, typer.Option(help="Of random choices: the same seed gives the same answer.")] = 0,
     json_to: JsonTo = None,
 ) -> None:
     """Solve one allocation problem offline."""
-    summary = allocate_file(problem, out)
-    emit(summary, json_to, lambda: console.print("   ".join(f"{key}: {value}" for key, value in summary.items())))
+    options = options_from(
+        gap=gap, time_limit_s=time_limit, workers=workers, method=method, audit=audit, seed=seed
+    )  # fmt: skip
+    summary = allocate_file(problem, out, options)
+    emit(summary, json_to, lambda: console.print("\n".join(f"{key}: {value}" for key, value in summary.items())))
 
 
 @app.command()
