@@ -32,6 +32,8 @@ LIMIT_S = 150.0
 GRACE_S = 90.0
 """On top of the limit, for starting, importing and a solver that looks at its clock late."""
 INSTALL_S = 900.0
+USABLE = 1e-3
+"""HiGHS's best method is the fastest whose answer keeps every limit to so many kW or kWh."""
 
 NUMBERS = ("numpy==2.4.6", "scipy==1.17.1")
 HIGHS = ("highspy[extras]==1.15.1", *NUMBERS)
@@ -85,7 +87,7 @@ def run() -> dict[str, Any]:
         "limit_s": limit_s,
         "cpus": os.cpu_count(),
         "load_average_1min": round(os.getloadavg()[0], 2),
-        "table": [*_table(rows)],
+        "table": [*_table(rows, limit_s)],
     }
 
 
@@ -106,7 +108,8 @@ def _compare(kind: str, sites: int, limit_s: float, missing: dict[tuple[str, ...
         if "objective" in row:
             row["objective_to_ours"] = row["objective"] / ours["objective"] - 1.0
         if "seconds" in row:
-            row["ratio"] = (row["seconds"] if row["finished"] else limit_s) / ours["seconds"]
+            row["ratio"] = row["seconds"] / ours["seconds"]
+            row["out_of_time"] = not row["finished"] and row["seconds"] >= limit_s
     return rows
 
 
@@ -173,11 +176,14 @@ def _run(command: list[str], timeout_s: float) -> str | None:
 
 
 def _best_highs(rows: list[dict[str, Any]], kind: str, sites: int) -> dict[str, Any]:
-    """HiGHS's fastest method that finished, over ours."""
+    """HiGHS's fastest method that finished with a usable answer, over ours."""
     done = [
         row
         for row in rows
-        if (row["problem"], row["sites"]) == (kind, sites) and row["peer"].startswith("HiGHS") and row.get("finished")
+        if (row["problem"], row["sites"]) == (kind, sites)
+        and row["peer"].startswith("HiGHS")
+        and row.get("finished")
+        and max(row["over_kw"], row["over_kwh"]) <= USABLE
     ]
     if not done:
         return {"highs_best": None}
@@ -185,25 +191,24 @@ def _best_highs(rows: list[dict[str, Any]], kind: str, sites: int) -> dict[str, 
     return {"highs_best": best["peer"], "highs_best_s": best["seconds"], "over_ours": best["ratio"]}
 
 
-def _table(rows: list[dict[str, Any]]) -> Iterator[str]:
+def _table(rows: list[dict[str, Any]], limit_s: float) -> Iterator[str]:
     """The rows as docs/reference/performance.md shows them."""
     yield "| problem | solver | s | times ours | cost against ours | breaks limits by, kW / kWh |"
     yield "|---|---|---|---|---|---|"
     for row in rows:
-        where = f"| {row['problem'].replace('p', 'P')} {row['sites']:,} | {row['peer']} |"
+        where = f"| {row['problem'].replace('p', 'P')} {row['sites']:,} | {row['peer']}"
         if "seconds" not in row:
-            yield f"{where} {row['status']} | | | |"
-        elif not row["finished"]:
-            yield f"{where} > {row['ratio'] * _ours_s(rows, row):.0f} | > {row['ratio']:.0f} | | |"
+            yield f"{where} | {row['status']} | | | |"
+        elif row["out_of_time"]:
+            yield f"{where} | > {limit_s:.0f} | > {row['ratio'] * limit_s / row['seconds']:.0f} | | |"
+        elif "objective" not in row:
+            yield f"{where} | {row['seconds']:.2f}, {row['status']} | | | |"
         else:
-            limits = " / ".join("0" if row[name] < 1e-9 else f"{row[name]:.1g}" for name in ("over_kw", "over_kwh"))
-            cost = f"{row['objective_to_ours']:+.1e}" if row["peer"] != "vpp" else f"{row['objective']:.3f}"
-            yield f"{where} {row['seconds']:.2f} | {row['ratio']:.1f} | {cost} | {limits} |"
+            said = "" if row["finished"] else f", {row['status']}"
+            limits = " / ".join("0" if row[name] < 1e-9 else f"{row[name]:.2g}" for name in ("over_kw", "over_kwh"))
+            cost = f"{row['objective']:.3f}" if row["peer"] == "vpp" else _share(row["objective_to_ours"])
+            yield f"{where} | {row['seconds']:.2f}{said} | {row['ratio']:.1f} | {cost} | {limits} |"
 
 
-def _ours_s(rows: list[dict[str, Any]], row: dict[str, Any]) -> float:
-    return next(
-        float(other["seconds"])
-        for other in rows
-        if other["peer"] == "vpp" and (other["problem"], other["sites"]) == (row["problem"], row["sites"])
-    )
+def _share(of_ours: float) -> str:
+    return "equal" if abs(of_ours) < 1e-9 else f"{of_ours:+.1e}"

@@ -82,12 +82,23 @@ def test_the_yardstick_sees_power_energy_and_export_beyond_their_limits() -> Non
     assert textbook.judge(p, idle, one_kw, np.empty(0))["over_kw"] == pytest.approx(2.0)
 
 
-def test_a_problem_read_back_from_its_file_is_the_same_programme(tmp_path: Path) -> None:
-    problem = _problem(2)
+@pytest.mark.parametrize("problem", [_problem(2), a_problem()], ids=["all arrays", "defaults, no windows"])
+def test_a_problem_read_back_from_its_file_is_the_same_programme(problem: Problem, tmp_path: Path) -> None:
     write_problem(problem, tmp_path / "p.npz")
-    ours, theirs = textbook.instance(problem.arrays()), textbook.read(tmp_path / "p.npz")
+    ours, theirs = (
+        textbook.assemble(p) for p in (textbook.instance(problem.arrays()), textbook.read(tmp_path / "p.npz"))
+    )
     for name in ("cost", "lower", "upper", "row_lower", "row_upper"):
-        assert np.array_equal(getattr(textbook.assemble(ours), name), getattr(textbook.assemble(theirs), name))
+        assert np.array_equal(getattr(ours, name), getattr(theirs, name))
+    for mine, other in zip(ours.coordinates(), theirs.coordinates(), strict=True):
+        assert np.array_equal(mine, other)
+
+
+def test_the_first_few_sites_owe_their_share() -> None:
+    p = textbook.few(textbook.instance(_problem(0).arrays() | {"fixed_kw": np.zeros(8)}), 2)
+    whole = textbook.instance(_problem(0).arrays() | {"fixed_kw": np.zeros(8)})
+    assert p.size == (2, whole.size[1])
+    assert np.allclose(p.owed, whole.owed / 2)
 
 
 def test_a_problem_beyond_the_textbook_is_refused_rather_than_compared() -> None:

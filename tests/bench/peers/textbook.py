@@ -20,13 +20,16 @@ BEYOND = ("program_commitment_kw", "feeder_parent", "wear_c_rate")
 """Arrays of a richer problem than this programme states; none of the compared problems has them."""
 
 
-OF_SITES = (
-    "net_load_kw", "max_charge_kw", "max_discharge_kw", "capacity_kwh", "soc", "soc_floor", "soc_ceiling",
-    "charge_efficiency", "discharge_efficiency", "export_limit_kw", "import_limit_kw", "available", "may_charge",
-    "import_price_per_kwh", "export_price_per_kwh", "demand_price_per_kw", "peak_so_far_kw",
-    "wear_price_per_kwh", "terminal_value_per_kwh",
-)  # fmt: skip
-"""Arrays with a row for each site."""
+SHAPES = {
+    "step_h": "T", "net_load_kw": "NT", "max_charge_kw": "N", "max_discharge_kw": "N", "capacity_kwh": "N",
+    "soc": "N", "soc_floor": "N", "soc_ceiling": "N", "charge_efficiency": "N", "discharge_efficiency": "N",
+    "export_limit_kw": "N", "import_limit_kw": "N", "available": "NT", "may_charge": "NT",
+    "import_price_per_kwh": "NT", "export_price_per_kwh": "NT", "demand_window": "WT", "demand_price_per_kw": "NW",
+    "peak_so_far_kw": "NW", "wear_price_per_kwh": "N", "terminal_value_per_kwh": "N", "commitment_kw": "T",
+    "committed": "T", "fixed_kw": "T", "shortfall_price_per_kwh": "T", "excess_price_per_kwh": "T",
+    "capacity_window": "T", "capacity_price_per_kw": "K", "capacity_limit_kw": "K",
+}  # fmt: skip
+"""The arrays that state a problem, by sites N, steps T, demand windows W and capacity windows K."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ def read(path: Path | str) -> Instance:
 
 
 def instance(p: dict[str, Any]) -> Instance:
-    """Return the instance of a problem's arrays.
+    """Return the instance of a problem's arrays; one that is the same for all may be given smaller.
 
     Raises:
         ValueError: the problem asks for what the textbook programme does not state.
@@ -85,6 +88,7 @@ def instance(p: dict[str, Any]) -> Instance:
     beyond = [name for name in BEYOND if np.size(p.get(name, ()))]
     if beyond or (p["commitment_kw"] < 0).any():
         raise ValueError(f"beyond the textbook programme: {', '.join(beyond) or 'a negative commitment_kw'}")
+    p = _whole(p)
     net, export = p["net_load_kw"], p["export_limit_kw"][:, None]
     charge = np.clip(np.minimum(p["max_charge_kw"][:, None], p["import_limit_kw"][:, None] - net), 0.0, None)
     charge[~(p["available"] & p["may_charge"]) | (p["soc"] > p["soc_ceiling"])[:, None]] = 0.0
@@ -100,9 +104,18 @@ def instance(p: dict[str, Any]) -> Instance:
     )  # fmt: skip
 
 
+def _whole(given: dict[str, Any]) -> dict[str, Any]:
+    """Every array in its full shape; what has no demand or capacity window to be of is empty."""
+    sites, steps = given["net_load_kw"].shape
+    sizes = {"N": sites, "T": steps, "W": len(given.get("demand_window", ()))}
+    sizes["K"] = len(given.get("capacity_price_per_kw", ()))
+    full = {name: tuple(sizes[letter] for letter in letters) for name, letters in SHAPES.items()}
+    return {name: np.broadcast_to(given[name] if 0 not in shape else 0.0, shape) for name, shape in full.items()}
+
+
 def few(p: Instance, sites: int) -> Instance:
     """The problem of the first few sites, with what is owed in proportion."""
-    cut = {name: value[:sites] if name in OF_SITES else value for name, value in p.given.items()}
+    cut = {name: value[:sites] if SHAPES[name][0] == "N" else value for name, value in p.given.items()}
     return instance({**cut, "commitment_kw": p.commitment_kw * (sites / p.size[0])})
 
 
