@@ -35,9 +35,12 @@ def shape_scale(target_kw: Floats, step_h: Floats, power_kw: Floats, energy_kwh:
 
 
 def closed_form_holds(problem: Problem, event: Bools) -> bool:
-    """Whether the closed form is exact: constant limits in the event, no charging until its end, no peak at risk."""
+    """Whether the closed form is exact: constant limits in the event, no charging until its end, no peak at risk.
+
+    And every kWh counts the same wherever it comes from: no feeder, no programme of some of the sites.
+    """
     steps = np.flatnonzero(event)
-    if not steps.size:
+    if not steps.size or (problem.feeder >= 0).any() or problem.program_commitment_kw.any():
         return False
     limit = max_discharge_kw(problem)[:, event]
     until = steps[-1] + 1
