@@ -33,11 +33,18 @@ class Start:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """Sizes that make the method independent of units: sites, their power [kW], a usual price per kWh."""
+    """Sizes that make the method independent of units.
+
+    Attributes:
+        sites: number of sites; power_kw: what they can discharge together.
+        price_per_kwh: a usual price of energy.
+        feeder_power_kw: what the sites below each feeder can discharge together, (F,).
+    """
 
     sites: int
     power_kw: float
     price_per_kwh: float
+    feeder_power_kw: Floats
 
 
 @dataclass(slots=True)
@@ -49,6 +56,8 @@ class Coordinator:
     scale: Scale
     start: Start
     shards: int
+    honest_cost: Callable[[], float] | None = None
+    """Cost of the schedules once made to keep what the coordinator only prices (feeders); else its own is used."""
     progress: Callable[[str], None] | None = None
     epochs: int = 0
     passes: float = 0.0
@@ -63,6 +72,7 @@ class Coordinator:
     feeder_kw: Floats = field(init=False)
     site_cost: float = 0.0
     stiffness: float = field(init=False)
+    feeder_stiffness: Floats = field(init=False)
     _mean_price: Floats = field(init=False)
     _reference_kw: float = field(init=False)
 
@@ -79,8 +89,9 @@ class Coordinator:
         owed = np.abs(c.target_kw[c.committed])
         self._reference_kw = float(owed.mean()) if owed.size and owed.mean() > 0 else 0.25 * self.scale.power_kw
         self._reference_kw = max(min(self._reference_kw, self.scale.power_kw), 1e-9)
-        per_cent = np.clip(0.3 * np.sqrt(self.scale.sites / 100), 0.2, 2.0) * self.scale.price_per_kwh / 0.3
-        self.stiffness = float(per_cent) / self._reference_kw
+        answer = float(np.clip(np.sqrt(self.scale.sites / 100), 0.7, 7.0)) * self.scale.price_per_kwh
+        self.stiffness = answer / self._reference_kw
+        self.feeder_stiffness = answer / np.maximum(0.25 * self.scale.feeder_power_kw, 1e-9)
 
     @property
     def gap(self) -> float:
@@ -109,18 +120,21 @@ class Coordinator:
                 missing = np.abs(self._missing_kw()).max() / self._reference_kw
                 self.progress(f"epoch {self.epochs} moved {moved / size:.1e} missing {missing:.1e} gap {self.gap:.1e}")
             self.price = following
+            self.feeder_price = self._next_feeder_price()
         return False
 
-    def _market(self, stiffness: float, feeder_stiffness: float) -> Market:
+    def _market(self, stiffness: float) -> Market:
         c = self.coupling
         return Market(
-            self.price, stiffness, c.with_bids(self.bid_kw), c.lowest_price, c.highest_price, c.window, c.offset_kw,
-            c.capacity_price, c.capacity_limit_kw, self.feeder_price, c.feeder_low_kw, c.feeder_high_kw,
-            np.full(len(c.feeder_low_kw), feeder_stiffness),
+            *(np.require(table, requirements=["C", "W"]) if isinstance(table, np.ndarray) else table for table in (
+                self.price, stiffness, c.with_bids(self.bid_kw), c.lowest_price, c.highest_price, c.window, c.offset_kw,
+                c.capacity_price, c.capacity_limit_kw, self.feeder_price, c.feeder_low_kw, c.feeder_high_kw,
+            )),
+            self.feeder_stiffness * (stiffness / self.stiffness),
         )  # fmt: skip
 
     def _epoch(
-        self, *, first: bool = False, share: float = 1.0, stiffness: float, deadline: float, passes: int = 3
+        self, *, first: bool = False, share: float = 1.0, stiffness: float, deadline: float, passes: int = 8
     ) -> float:
         """One pass over all shards in a number of exchanges; returns the sum of Frank-Wolfe gaps."""
         parts = EXCHANGES if self.shards > 1 else 1
@@ -131,7 +145,7 @@ class Coordinator:
             if part and time.perf_counter() > deadline:
                 break
             turn = Turn(
-                market=self._market(stiffness, stiffness * len(self.feeder_price)), delivered_kw=self.delivered_kw,
+                market=self._market(stiffness), delivered_kw=self.delivered_kw,
                 feeder_kw=self.feeder_kw, copies=self.shards, epoch=2 * self.epochs + (share < 1.0), part=part,
                 parts=parts, share=share, first=first, passes=passes,
             )  # fmt: skip
@@ -161,6 +175,12 @@ class Coordinator:
         moved = np.clip(self.price + self.stiffness * self._missing_kw(), c.lowest_price, c.highest_price)
         return 0.5 * (moved + self._mean_price) if self.epochs < 3 else moved
 
+    def _next_feeder_price(self) -> Floats:
+        c, rho = self.coupling, self.feeder_stiffness[:, None]
+        short = self.feeder_price + rho * (c.feeder_low_kw - self.feeder_kw)
+        over = self.feeder_price + rho * (c.feeder_high_kw - self.feeder_kw)
+        return np.where(short > 0.0, short, np.minimum(over, 0.0))
+
     def _close(self, deadline: float) -> None:
         """Let a few sites take up what is still missing, at a stiffer price around the mean."""
         before, self.price = self.price, self._mean_price
@@ -177,6 +197,8 @@ class Coordinator:
 
     def _prove(self, following: Floats, gap: float) -> bool:
         """Bound passes at the mean price and at the next multipliers; True once the gap is proven."""
+        if self.honest_cost is not None:
+            self.upper = self.honest_cost()
         for price in (self._mean_price, following):
             self.passes += 1
             made = self.coupling.provable(price)

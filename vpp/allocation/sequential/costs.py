@@ -21,6 +21,17 @@ def wear_cost(wear, capacity_kwh, c_rate, factor, discharge_kw):
 
 
 @kernel
+def marginal_wear(wear, capacity_kwh, c_rate, factor, discharge_kw):
+    """Wear of the last kW of a discharge, per kWh."""
+    last = wear
+    for p in range(c_rate.shape[0]):
+        if discharge_kw <= c_rate[p] * capacity_kwh * (1.0 + 1e-12):
+            break
+        last = wear * factor[p]
+    return last
+
+
+@kernel
 def settle(site, rows, step_h, window, demand, so_far, c_rate, factor, power, highest):
     """Make a schedule keep every limit, in place, and return its cost without what delivery earns.
 
@@ -63,7 +74,9 @@ def settle(site, rows, step_h, window, demand, so_far, c_rate, factor, power, hi
 
 
 @kernel
-def peak_prices(site, rows, step_h, price, window, demand, peaks, power, energy_price, peak_price, peak_sum):
+def peak_prices(
+    site, rows, step_h, price, window, demand, peaks, c_rate, factor, power, energy_price, peak_price, peak_sum
+):  # fmt: skip
     """Write what a kW of each window's peak is worth in each step [per kW], (W,T), and its sum (W,).
 
     Follows from the price of stored energy: what it leaves over the import price is the peak's. Returns
@@ -88,7 +101,8 @@ def peak_prices(site, rows, step_h, price, window, demand, peaks, power, energy_
                 if not known:
                     known = True
                     if power[t] > 0.0:
-                        worth += step_h[t] * (site[WEAR] - price[t] - rows[BOUGHT, t] - energy_price[t] / out)
+                        worn = marginal_wear(site[WEAR], site[CAPACITY_KWH], c_rate, factor, power[t])
+                        worth += step_h[t] * (worn - price[t] - rows[BOUGHT, t] - energy_price[t] / out)
                     else:
                         worth += step_h[t] * (-energy_price[t] * into - rows[BOUGHT, t] - price[t])
                 if worth > 0.0:

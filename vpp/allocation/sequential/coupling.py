@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from vpp.allocation.feeders import room
 from vpp.allocation.problem import Problem
 from vpp.allocation.sequential.tables import Ints
 from vpp.domain.fleet import Bools, Floats
@@ -124,7 +125,7 @@ def coupling_of(problem: Problem) -> Coupling:
     offered = window >= 0
     absorb = committed & (problem.commitment_kw < 0)
     short, excess = problem.shortfall_price_per_kwh, problem.excess_price_per_kwh
-    low, high = feeder_bands(problem)
+    within = room(problem)
     return Coupling(
         step_h=problem.step_h, committed=committed,
         target_kw=np.where(committed, problem.commitment_kw - problem.fixed_kw, 0.0),
@@ -132,19 +133,6 @@ def coupling_of(problem: Problem) -> Coupling:
         highest_price=np.where(absorb, excess, np.where(committed | offered, short, 0.0)),
         window=window, offset_kw=np.where(offered, problem.fixed_kw, 0.0),
         capacity_price=problem.capacity_price_per_kw, capacity_limit_kw=problem.capacity_limit_kw,
-        feeder_low_kw=low, feeder_high_kw=high,
+        feeder_low_kw=np.clip(within.least_kw, -NO_LIMIT_KW, None),
+        feeder_high_kw=np.clip(within.most_kw, None, NO_LIMIT_KW),
     )  # fmt: skip
-
-
-def feeder_bands(problem: Problem) -> tuple[Floats, Floats]:
-    """Bounds on the battery power below each feeder [kW], (F,T): never tighter than idle batteries."""
-    feeders = len(problem.feeder_parent)
-    net = np.zeros((feeders, problem.steps))
-    below = problem.feeder
-    while (below >= 0).any():
-        there = np.flatnonzero(below >= 0)
-        np.add.at(net, below[there], problem.net_load_kw[there])
-        below = np.where(below >= 0, problem.feeder_parent[np.maximum(below, 0)], -1)
-    low = np.minimum(net - problem.feeder_import_limit_kw, 0.0)
-    high = np.maximum(net + problem.feeder_export_limit_kw, 0.0)
-    return np.clip(low, -NO_LIMIT_KW, None), np.clip(high, None, NO_LIMIT_KW)

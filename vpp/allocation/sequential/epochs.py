@@ -46,7 +46,7 @@ class Market(NamedTuple):
 
 
 @kernel
-def fleet_price(market, step_h, target_kw, delivered_kw, into):
+def fleet_price(market, target_kw, delivered_kw, into):
     """The augmented Lagrangian's price of delivered power in each step, (T,)."""
     for t in range(into.shape[0]):
         p = market.price[t] + market.stiffness * (target_kw[t] - delivered_kw[t])
@@ -120,21 +120,28 @@ def add_power(i, tables, before, after, copies, delivered_kw, feeder_kw):
 
 
 @kernel
-def sweep(order, tables, power, cost, peaks, market, copies, bid_every, most_passes, delivered_kw, feeder_kw, work):
+def sweep(
+    order, tables, power, cost, peaks, market, copies, first, share, growth, bid_every, most_passes, delivered_kw,
+    feeder_kw, work,
+):  # fmt: skip
     """Let the sites of `order` answer in turn; returns the sum of their Frank-Wolfe gaps and of the prices.
 
     `delivered_kw` (T,) and `feeder_kw` (F,T) are the fleet's sums as this shard believes them: its own
-    changes count `copies` times, as if every other shard did the same. All are changed in place.
+    changes count `copies` times, as if every other shard did the same. All are changed in place. In the
+    `first` pass sites take their whole best schedule; `share` of what is owed is asked of the first site
+    and `growth` more of each one after it, so that early sites are not asked to carry all.
     """
     steps = tables.step_h.shape[0]
     fleet, price, trial, before = np.empty(steps), np.empty(steps), np.empty(steps), np.empty(steps)
-    target_kw, paid = market.target_kw.copy(), np.zeros(steps)
+    bid_kw, target_kw, paid = market.target_kw.copy(), np.empty(steps), np.zeros(steps)
     gap = 0.0
     for j in range(order.shape[0]):
         i = order[j]
-        if market.capacity_price.shape[0] > 0 and j % bid_every == 0:
-            set_bids(market, tables.step_h, delivered_kw, target_kw)
-        fleet_price(market, tables.step_h, target_kw, delivered_kw, fleet)
+        if market.capacity_price.shape[0] > 0 and not first and j % bid_every == 0:
+            set_bids(market, tables.step_h, delivered_kw, bid_kw)
+        for t in range(steps):
+            target_kw[t] = bid_kw[t] * (share + growth * j)
+        fleet_price(market, target_kw, delivered_kw, fleet)
         paid += fleet
         site_price(i, tables, market, fleet, feeder_kw, price)
         load_site(i, tables, work)
@@ -151,11 +158,11 @@ def sweep(order, tables, power, cost, peaks, market, copies, bid_every, most_pas
                 if band_price(market, f, t, feeder_kw[f, t]) != 0.0:
                     bend += market.feeder_stiffness[f] * tables.step_h[t] * (trial[t] - power[i, t]) ** 2
             f = tables.feeder_parent[f]
-        if gain <= 0.0:
+        if gain <= 0.0 and not first:
             continue
         gap += gain
         bend *= copies
-        part = 1.0 if gain >= bend else gain / bend
+        part = 1.0 if first or gain >= bend else gain / bend
         for t in range(steps):
             before[t] = power[i, t]
             power[i, t] += part * (trial[t] - power[i, t])
@@ -167,26 +174,6 @@ def sweep(order, tables, power, cost, peaks, market, copies, bid_every, most_pas
             )  # fmt: skip
         add_power(i, tables, before, power[i], copies, delivered_kw, feeder_kw)
     return gap, paid
-
-
-@kernel
-def fill(order, tables, power, cost, peaks, market, copies, share, growth, delivered_kw, feeder_kw, work):
-    """First pass: site after site takes its whole best schedule, the power owed growing with each.
-
-    `share` of what is owed is asked at the first site, `growth` more with each: sites that come
-    early are not asked to carry all.
-    """
-    steps = tables.step_h.shape[0]
-    fleet, price, none, target_kw = np.empty(steps), np.empty(steps), np.zeros(steps), np.empty(steps)
-    for j in range(order.shape[0]):
-        i = order[j]
-        for t in range(steps):
-            target_kw[t] = market.target_kw[t] * (share + growth * j)
-        fleet_price(market, tables.step_h, target_kw, delivered_kw, fleet)
-        site_price(i, tables, market, fleet, feeder_kw, price)
-        load_site(i, tables, work)
-        cost[i] = best_response(i, tables, price, peaks[i], 6, 1e-5, False, work, power[i])[0]
-        add_power(i, tables, none, power[i], copies, delivered_kw, feeder_kw)
 
 
 @kernel

@@ -103,8 +103,9 @@ def best_response(i, tables, price, peaks, most_passes, tolerance, prove, work, 
                 value = undercut(site, rows, step_h, none, energy_price, slope, length, count)
             return cost, value
         over = peak_prices(
-            site, rows, step_h, price, window, demand, peaks, trial, energy_price, work.peak_price, work.peak_sum
-        )
+            site, rows, step_h, price, window, demand, peaks, c_rate, factor, trial, energy_price, work.peak_price,
+            work.peak_sum,
+        )  # fmt: skip
         elastic, done = value + over, True
         for w in range(windows):
             elastic += demand[w] * (peaks[w] - max(so_far[w], work.highest[w]))

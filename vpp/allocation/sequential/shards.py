@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vpp.allocation.sequential.epochs import Market, fill, prove, sweep
+from vpp.allocation.sequential.epochs import Market, prove, sweep
 from vpp.allocation.sequential.responses import Work, work_for
 from vpp.allocation.sequential.tables import Ints, Tables
 from vpp.domain.fleet import Floats
@@ -93,13 +93,11 @@ class Shard:
         count = len(order)
         order = order[: max(1, round(count * turn.share))]
         mine = order[len(order) * turn.part // turn.parts : len(order) * (turn.part + 1) // turn.parts]
-        gap, paid = 0.0, np.zeros(len(delivered))
-        arguments = (mine, self.tables, self.power, self.cost, self.peaks, turn.market, float(turn.copies))
-        if turn.first:
-            fill(*arguments, turn.part / turn.parts, 1.0 / count, delivered, feeder, self.work)
-        else:
-            bid_every = max(1, count // 250)
-            gap, paid = sweep(*arguments, bid_every, turn.passes, delivered, feeder, self.work)
+        share, growth = (turn.part / turn.parts, 1.0 / count) if turn.first else (1.0, 0.0)
+        gap, paid = sweep(
+            mine, self.tables, self.power, self.cost, self.peaks, turn.market, float(turn.copies), turn.first, share,
+            growth, max(1, count // 250), turn.passes, delivered, feeder, self.work,
+        )  # fmt: skip
         return Reply(
             (delivered - turn.delivered_kw) / turn.copies, (feeder - turn.feeder_kw) / turn.copies, gap, paid, len(mine)
         )

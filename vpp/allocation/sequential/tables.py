@@ -74,21 +74,22 @@ def tables_of(problem: Problem, sites: slice | Ints = slice(None)) -> Tables:
     counts = problem.demand_window.any(axis=1) & (problem.demand_price_per_kw > 0).any(axis=0)
 
     def cut(table: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-        return table if len(table) == 1 and problem.sites > 1 else np.ascontiguousarray(table[sites])
+        return _own(table if len(table) == 1 and problem.sites > 1 else table[sites])
 
     return Tables(
-        np.ascontiguousarray(problem.step_h), np.ascontiguousarray(site[sites]),
-        np.ascontiguousarray(problem.net_load_kw[sites]),
+        _own(problem.step_h), _own(site[sites]), _own(problem.net_load_kw[sites]),
         cut(may.astype(np.uint8)), cut(_thin(problem.import_price_per_kwh)), cut(_thin(problem.export_price_per_kwh)),
-        np.ascontiguousarray(problem.demand_window[counts].astype(np.uint8)),
-        np.ascontiguousarray(problem.demand_price_per_kw[:, counts][sites]),
-        np.ascontiguousarray(problem.peak_so_far_kw[:, counts][sites]),
-        np.ascontiguousarray(problem.wear_c_rate), np.ascontiguousarray(problem.wear_factor),
-        np.ascontiguousarray(problem.feeder[sites]), np.ascontiguousarray(problem.feeder_parent),
+        _own(problem.demand_window[counts].astype(np.uint8)), _own(problem.demand_price_per_kw[:, counts][sites]),
+        _own(problem.peak_so_far_kw[:, counts][sites]), _own(problem.wear_c_rate), _own(problem.wear_factor),
+        _own(problem.feeder[sites]), _own(problem.feeder_parent),
     )  # type: ignore[arg-type]  # fmt: skip
+
+
+def _own(table: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    """An array the kernels take without being compiled anew: contiguous and writable."""
+    return np.require(table, requirements=["C", "W"])
 
 
 def _thin(table: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
     """One row where every row is the same memory, so that nothing is copied out for a million sites."""
-    one = table.strides[0] == 0 and len(table) > 0
-    return np.ascontiguousarray(table[:1] if one else table)
+    return table[:1] if table.strides[0] == 0 and len(table) > 0 else table

@@ -1,0 +1,182 @@
+"""Shards on the workers of a Dask cluster.  Called by `solve.py` where `VPP_DASK_URL` is set.
+
+A shard's states are a chain of tasks: each takes the state before and what is asked, and makes the next
+state. Tasks never change what they are given, so the scheduler can run the chain again for a shard whose
+worker is gone, and arrives where it was. Prices go out and sums come back; the states stay where they are.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from vpp.allocation.sequential.shards import Shard
+from vpp.domain.errors import NotReady
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+CONNECT_S = 5.0
+"""So long a scheduler may take to answer."""
+ALONE_S = 8.0
+"""So long a cluster may be without workers: one that is started again is back sooner."""
+LOOK_S = 1.0
+"""How often a wait looks whether there are workers at all."""
+
+
+CHANGING = frozenset({"take"})
+"""Methods that change a shard."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A method of a shard, with its arguments."""
+
+    method: str
+    arguments: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A shard after a number of turns, and what the last one answered. Never changed once made."""
+
+    shard: Shard
+    reply: object = None
+
+    def __sizeof__(self) -> int:
+        """Bytes, by which the scheduler judges whether moving a state is worth it."""
+        s = self.shard
+        return sum(array.nbytes for array in (*s.tables, s.power, s.cost, s.peaks))
+
+
+def begin(shard: Shard) -> State:
+    """The first state of a shard."""
+    return State(shard)
+
+
+def proceed(state: State, asked: Asked) -> State:
+    """The state after a method that changes the shard."""
+    s = state.shard
+    shard = replace(s, power=s.power.copy(), cost=s.cost.copy(), peaks=s.peaks.copy())
+    reply = getattr(shard, asked.method)(*asked.arguments)
+    return State(shard, reply)
+
+
+def replied(state: State) -> object:
+    """What the last turn answered."""
+    return state.reply
+
+
+def answer(state: State, asked: Asked) -> object:
+    """The answer of a method that leaves the shard as it is."""
+    return getattr(replace(state.shard), asked.method)(*asked.arguments)
+
+
+class DaskCluster:
+    """Shards on a cluster; its answers are those of `Threads` with as many shards.
+
+    Raises:
+        NotReady: from any method, when the cluster cannot be reached, has lost all its workers, gives a
+            shard up or does not answer before the deadline. The shards are lost then; start again elsewhere.
+    """
+
+    def __init__(self, address: str, deadline: float) -> None:
+        """Connect to a scheduler.
+
+        Args:
+            address: as `tcp://host:8786`.
+            deadline: no wait lasts longer, of `time.perf_counter` [s].
+        """
+        self._address, self._deadline = address, deadline
+        self._run, self._turns = uuid4().hex, 0
+        self._states: list[Future] = []
+        try:
+            from distributed import Client  # an extra, and a second's import where it is there
+        except ImportError as error:
+            raise NotReady("VPP_DASK_URL needs Dask: install vpp-aggregator[dask]") from error
+        try:
+            self._client: Client = Client(address, timeout=self._left(CONNECT_S), set_as_default=False)
+        except (OSError, TimeoutError, ValueError) as error:
+            raise NotReady(f"VPP_DASK_URL {address}: no Dask scheduler answers there ({error})") from error
+
+    def hold(self, shards: Sequence[Shard]) -> None:
+        """Send the shards to the workers, as many to each."""
+        import dask
+
+        try:
+            self._client.wait_for_workers(1, timeout=self._left(ALONE_S))
+        except TimeoutError as error:
+            raise NotReady(f"{self._address} has no workers") from error
+        workers = self._workers()
+        with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):  # the data goes out once
+            self._states = [
+                self._client.submit(
+                    begin, shard, key=f"vpp-begin-{self._run}-{i}", workers=[workers[i % len(workers)]],
+                    allow_other_workers=True,
+                )
+                for i, shard in enumerate(shards)
+            ]  # fmt: skip
+
+    def call(self, method: str, *arguments: Any) -> list[Any]:
+        """Run a method of every shard; returns the answers in the shards' order."""
+        self._turns += 1
+        asked = Asked(method, arguments)
+        keys = [f"{self._run}-{self._turns}-{i}" for i in range(len(self._states))]
+        answers = [f"vpp-answer-{key}" for key in keys]
+        if method not in CHANGING:
+            tasks = {a: (answer, state, asked) for a, state in zip(answers, self._states, strict=True)}
+            return self._gathered(self._client.get(tasks, answers, sync=False))
+        states = [f"vpp-state-{key}" for key in keys]
+        tasks = {s: (proceed, before, asked) for s, before in zip(states, self._states, strict=True)}
+        tasks |= {a: (replied, s) for a, s in zip(answers, states, strict=True)}  # one message: it saves 10 ms
+        futures = self._client.get(tasks, states + answers, sync=False)
+        replies = self._gathered(futures[len(states):])
+        self._states = futures[:len(states)]  # lets go of the states before: the workers free them
+        return replies
+
+    def close(self) -> None:
+        """Let go of the shards and the connection."""
+        self._states = []
+        self._client.close(timeout=CONNECT_S)
+
+    def _gathered(self, futures: "list[Future]") -> list[Any]:
+        """Wait for answers and fetch them, looking now and then whether anybody works on them."""
+        from distributed import wait
+        from distributed.scheduler import KilledWorker
+
+        alone_since: float | None = None
+        while True:
+            try:
+                with self._client.as_current():
+                    wait(futures, timeout=self._left(LOOK_S))
+                answers: list[Any] = self._client.sync(self._client.gather, futures, callback_timeout=self._left())
+            except TimeoutError:
+                now = time.perf_counter()
+                alone_since = None if self._workers() else alone_since or now
+                if alone_since is not None and now - alone_since > ALONE_S:
+                    raise NotReady(f"{self._address} has no workers left") from None
+            except (CancelledError, KilledWorker, OSError) as error:
+                raise NotReady(f"{self._address} gave the shards up: {error}") from error
+            else:
+                return answers
+
+    def _workers(self) -> list[str]:
+        """Addresses of the workers the scheduler knows."""
+        try:
+            found: dict[str, int] = self._client.sync(self._client.nthreads, callback_timeout=self._left(CONNECT_S))
+        except (CancelledError, TimeoutError, OSError) as error:
+            raise NotReady(f"{self._address} no longer answers: {error}") from error
+        return sorted(found)
+
+    def _left(self, most_s: float = float("inf")) -> float:
+        """Seconds that may still be waited.
+
+        Raises:
+            NotReady: none.
+        """
+        left_s = min(most_s, self._deadline - time.perf_counter())
+        if left_s <= 0:
+            raise NotReady(f"{self._address} has not answered in time")
+        return left_s
