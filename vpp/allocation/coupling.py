@@ -23,29 +23,34 @@ class Coupling:
         main_row: row of each step's main commitment or offer, (T,); -1 where there is none.
         pattern_row: row of each pattern's rest, (Q,T); -1 where there is none.
         feeder_row: row of each feeder, (F,T); -1 where its limits cannot be reached.
+        short: column of each step's main shortfall, (T,); -1 where there is none.
+        program_short: column of each programme's shortfall, (C,T); -1 where it is owed nothing.
     """
 
     capacity: Ints
     main_row: Ints
     pattern_row: Ints
     feeder_row: Ints
+    short: Ints
+    program_short: Ints
 
 
 def add_coupling(lp: Collector, problem: Problem, power: Power) -> Coupling:
     """Add every row that ties sites together."""
-    capacity, main_row = _add_main(lp, problem, power)
-    pattern_row = _add_programs(lp, problem, power, main_row)
-    return Coupling(capacity, main_row, pattern_row, _add_feeders(lp, problem, power))
+    capacity, main_row, short = _add_main(lp, problem, power)
+    pattern_row, program_short = _add_programs(lp, problem, power, main_row)
+    return Coupling(capacity, main_row, pattern_row, _add_feeders(lp, problem, power), short, program_short)
 
 
 def no_coupling(problem: Problem) -> Coupling:
     """What `add_coupling` returns where nothing ties the sites together."""
     none = np.full(problem.steps, -1)
     feeders = np.full((len(problem.feeder_parent), problem.steps), -1)
-    return Coupling(np.zeros(0, dtype=np.int64), none, none[None], feeders)
+    program_short = np.full(problem.program_commitment_kw.shape, -1)
+    return Coupling(np.zeros(0, dtype=np.int64), none, none[None], feeders, none, program_short)
 
 
-def _add_main(lp: Collector, problem: Problem, power: Power) -> tuple[Ints, Ints]:
+def _add_main(lp: Collector, problem: Problem, power: Power) -> tuple[Ints, Ints, Ints]:
     """Delivered power, shortfall and excess against what is owed or offered, in each coupled step.
 
     Delivery: power + shortfall - excess >= owed; turn-up: power - shortfall + excess <= owed. Without a
@@ -69,13 +74,13 @@ def _add_main(lp: Collector, problem: Problem, power: Power) -> tuple[Ints, Ints
     lp.put(rows[priced], over, -sign[priced])
     offered = window[coupled] >= 0
     lp.put(rows[offered], capacity[window[coupled][offered]], -1.0)
-    row_of = np.full(problem.steps, -1)
-    row_of[coupled] = rows
+    row_of, short_of = np.full((2, problem.steps), -1)
+    row_of[coupled], short_of[coupled] = rows, short
     lp.put_where(row_of[power.step], power.column, power.sign)
-    return capacity, row_of
+    return capacity, row_of, short_of
 
 
-def _add_programs(lp: Collector, problem: Problem, power: Power, main_row: Ints) -> Ints:
+def _add_programs(lp: Collector, problem: Problem, power: Power, main_row: Ints) -> tuple[Ints, Ints]:
     """Parts of each pattern's delivery, which its rest is short of and a programme gets.
 
     What a programme gets and its shortfall are exactly what it is owed: what is delivered beyond is rest,
@@ -85,21 +90,22 @@ def _add_programs(lp: Collector, problem: Problem, power: Power, main_row: Ints)
     owing = owed_kw > 0
     grouped = patterns(problem)
     counted = (grouped.serves[:, :, None] & owing).any(axis=1)
-    pattern_row = np.full(counted.shape, -1)
+    pattern_row, short_of = np.full(counted.shape, -1), np.full(owing.shape, -1)
     if not owing.any():
-        return pattern_row
+        return pattern_row, short_of
     pattern_row[counted] = lp.add_rows(np.zeros(int(counted.sum())), np.inf)
     lp.put_where(pattern_row[grouped.of_site[power.site], power.step], power.column, power.sign)
     program_row = np.full(owing.shape, -1)
     program_row[owing] = lp.add_rows(owed_kw[owing], owed_kw[owing])
     short = lp.add_columns((problem.program_shortfall_price_per_kwh * problem.step_h)[owing], 0.0, np.inf)
+    short_of[owing] = short
     lp.put(program_row[owing], short, 1.0)
     q, c, t = np.nonzero(grouped.serves[:, :, None] & owing)
     part = lp.add_columns(np.zeros(len(q)), 0.0, np.inf)
     lp.put(program_row[c, t], part, 1.0)
     lp.put(pattern_row[q, t], part, -1.0)
     lp.put_where(main_row[t], part, np.full(len(part), -1.0))
-    return pattern_row
+    return pattern_row, short_of
 
 
 def _add_feeders(lp: Collector, problem: Problem, power: Power) -> Ints:

@@ -15,11 +15,11 @@ from vpp.allocation.options import Options
 from vpp.allocation.problem import Problem
 from vpp.allocation.realtime import split_all
 from vpp.allocation.solver import Solution, run
-from vpp.allocation.sparse import LinearProgram
+from vpp.allocation.sparse import Ints, LinearProgram
 from vpp.domain.errors import InvalidRequest
 from vpp.domain.fleet import Floats
 
-__all__ = ["SPLIT", "Options", "solve"]
+__all__ = ["SPLIT", "Options", "marginal_price", "row_price", "solve"]
 
 SPLIT = "realtime_split"
 LINEAR = "linear_programme"
@@ -37,12 +37,24 @@ def solve(problem: Problem, options: Options | None = None) -> Allocation:
         InvalidRequest: method "sequential" is asked for a problem it does not take.
     """
     options = options or Options()
-    if _goes_sequential(problem, options):
-        # it compiles its loops when it is imported, which takes most of a second
-        from vpp.allocation.sequential import solve_sequential
+    if options.fairness_epsilon is not None:
+        # it solves the problem with this module first
+        from vpp.allocation.fairness import fair
 
-        return solve_sequential(problem, options)
-    return _solve_linear(problem, options)
+        return fair(problem, options).allocation
+    if not _goes_sequential(problem, options):
+        return _solve_linear(problem, options)
+    # it compiles its loops when it is imported, which takes most of a second
+    from vpp.allocation.sequential import solve_sequential
+
+    started = time.perf_counter()
+    answer = solve_sequential(problem, options)
+    left_s = options.time_limit_s - (time.perf_counter() - started)
+    if answer.gap <= options.gap or left_s <= 0 or problem.sites * problem.steps > SMALL:
+        return answer
+    # a handful of sites are too few to share what is owed evenly: one programme has no such trouble
+    exact = _solve_linear(problem, replace(options, time_limit_s=left_s))
+    return exact if exact.gap < answer.gap else answer
 
 
 def _goes_sequential(problem: Problem, options: Options) -> bool:
@@ -50,10 +62,7 @@ def _goes_sequential(problem: Problem, options: Options) -> bool:
         return False
     if options.method == "auto" and problem.sites * problem.steps <= SMALL:
         return False
-    try:
-        from vpp.allocation.sequential import takes
-    except ImportError:
-        return False
+    from vpp.allocation.sequential import takes
 
     why_not = takes(problem)
     if why_not is not None and options.method == "sequential":
@@ -102,8 +111,8 @@ def _answer(
     answer = assemble(
         problem, battery_kw, started=started, gap=options.gap, bound=bound, method=LINEAR,
         capacity_kw=np.clip(solution.values[coupling.capacity], 0.0, None),
-        marginal_price_per_kwh=_marginal_price(problem, layout, solution),
-        feeder_price_per_kwh=_row_price(problem, solution, coupling.feeder_row),
+        marginal_price_per_kwh=marginal_price(problem, layout, solution),
+        feeder_price_per_kwh=row_price(problem, solution, coupling.feeder_row),
         solver=str(solution.solver), attempts=attempts,
     )  # fmt: skip
     left_s = options.time_limit_s - (time.perf_counter() - started)
@@ -119,23 +128,20 @@ def _without_simultaneity(problem: Problem, options: Options, netted: Allocation
     import limit. A battery cannot charge and discharge at once, so the programme's optimum is out of reach.
     """
     # it solves sub-problems with this module
-    try:
-        from vpp.allocation.discrete import without_simultaneity
-    except ImportError:
-        return netted
+    from vpp.allocation.discrete import without_simultaneity
 
     chosen = without_simultaneity(problem, options)
     return chosen if chosen.objective < netted.objective or chosen.bound > netted.bound else netted
 
 
-def _marginal_price(problem: Problem, layout: Layout, solution: Solution) -> Floats:
+def marginal_price(problem: Problem, layout: Layout, solution: Solution) -> Floats:
     """Worth of a kWh delivered by a site that every programme may count, (T,)."""
-    main = _row_price(problem, solution, layout.coupling.main_row)
-    rest = _row_price(problem, solution, layout.coupling.pattern_row)
+    main = row_price(problem, solution, layout.coupling.main_row)
+    rest = row_price(problem, solution, layout.coupling.pattern_row)
     return np.asarray(main + rest.max(axis=0, initial=0.0))
 
 
-def _row_price(problem: Problem, solution: Solution, row: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> Floats:
+def row_price(problem: Problem, solution: Solution, row: Ints) -> Floats:
     """Price of each row per kWh, 0 where there is none; last axis the steps."""
     price = np.zeros(row.shape)
     price[row >= 0] = solution.row_prices[row[row >= 0]]
