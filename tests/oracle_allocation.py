@@ -1,6 +1,6 @@
 """The textbook programme of an allocation problem, and a process that solves many of them with GLOP and HiGHS.
 
-`python -m tests.oracle_allocation FOLDER` solves every problem file of a folder and prints objectives as JSON. It
+`python -m tests.oracle_allocation` reads cases (kind, sites, seed) and answers each with a line of objectives. It
 states the problem in its own way: charge, discharge, energy, import, curtailment and peak in every step, wear as
 an epigraph, programmes as parts of what a group of sites gives. It shares no code with the product's programme.
 """
@@ -9,14 +9,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ortools.math_opt import model_pb2
 from ortools.math_opt.python import mathopt
 
-from vpp.allocation import Problem, read_problem, write_problem
+from tests.builders_instances import instance
+from vpp.allocation import Problem
 
 SOLVERS = {"glop": mathopt.SolverType.GLOP, "highs": mathopt.SolverType.HIGHS}
 Column = np.ndarray
@@ -180,25 +180,51 @@ def _feeder(lp: Programme, p: Problem, charge: Column, give: Column, f: int, t: 
     lp.one_row([(give[sites, t], 1.0), (charge[sites, t], -1.0)], least, most)
 
 
-def oracle_objectives(problems: Iterable[tuple[str, Problem]], folder: Path) -> dict[str, dict[str, float]]:
-    """The least cost of each named problem by each solver, found in a process of its own."""
-    for name, problem in problems:
-        write_problem(problem, folder / f"{name}.npz")
-    asked = [sys.executable, "-m", "tests.oracle_allocation", str(folder)]
-    done = subprocess.run(asked, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    found: dict[str, dict[str, float]] = json.loads(done.stdout)
-    return found
+class OracleProcess:
+    """A process that works cases out one by one, while the caller does something else.
+
+    It is told kind, sites and seed of each case and makes the problem itself.
+    """
+
+    def __init__(self, cases: Iterable[tuple[str, int, int]]) -> None:
+        self._waiting = list(cases)
+        self._found: dict[tuple[str, int, int], dict[str, float]] = {}
+
+    def __enter__(self) -> "OracleProcess":
+        command = [sys.executable, "-m", "tests.oracle_allocation"]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n".join(json.dumps(case) for case in self._waiting) + "\n")
+        self._process.stdin.close()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        self._process.kill()
+        self._process.wait()
+
+    def objective(self, case: tuple[str, int, int]) -> float:
+        """The least cost of a case, on which both solvers must agree."""
+        assert self._process.stdout is not None
+        while case not in self._found:
+            line = self._process.stdout.readline()
+            assert line, "the oracle's process has ended"
+            self._found[self._waiting.pop(0)] = json.loads(line)
+        glop, highs = self._found[case]["glop"], self._found[case]["highs"]
+        assert abs(glop - highs) <= 1e-7 * max(1.0, abs(highs)), f"{case}: GLOP says {glop}, HiGHS {highs}"
+        return highs
 
 
-def main(folder: str) -> None:
-    """Solve every problem of a folder and print what it costs at least."""
-    found = {}
-    for path in sorted(Path(folder).glob("*.npz")):
-        lp = textbook(read_problem(path))
-        found[path.stem] = {name: lp.solve(solver) for name, solver in SOLVERS.items()}
-    json.dump(found, sys.stdout)
+def main() -> None:
+    """Solve each case that standard input names; one line of JSON each."""
+    for line in sys.stdin:
+        kind, sites, seed = json.loads(line)
+        lp = textbook(instance(kind, sites, seed))
+        found = {name: lp.solve(solver) for name, solver in SOLVERS.items()}
+        sys.stdout.write(json.dumps(found) + "\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()
