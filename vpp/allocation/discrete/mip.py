@@ -61,14 +61,14 @@ _TYPES = {
 
 def solve(
     lp: LinearProgram, integer: Bools, *, solver: MipSolver, time_limit_s: float, gap: float,
-    hint: Floats | None = None, work_limit: float | None = None,
+    absolute_gap: float = 0.0, hint: Floats | None = None, work_limit: float | None = None,
 ) -> MipAnswer:  # fmt: skip
     """Solve once; whatever happens comes back as an answer, never as an error.
 
     Args:
         lp: the programme; integer: which of its columns are whole numbers, (columns,).
         time_limit_s: wall time [s].
-        gap: relative distance between cost and bound at which the solver may stop.
+        gap, absolute_gap: distance between cost and bound at which the solver may stop, relative and as it is.
         hint: a known answer to start from, (columns,), NaN where it says nothing.
         work_limit: CP-SAT's deterministic time, roughly seconds; the same answer on every machine.
     """
@@ -79,7 +79,7 @@ def solve(
     try:
         result = core.solve(
             _model(lp, integer), _TYPES[solver], parameters_pb2.SolverInitializerProto(),
-            _parameters(solver, time_limit_s, gap, work_limit), guide, None,
+            _parameters(solver, time_limit_s, (gap, absolute_gap), work_limit), guide, None,
             callback_pb2.CallbackRegistrationProto(), None, None,
         )  # fmt: skip
     except (StatusNotOk, RuntimeError, ValueError) as error:
@@ -116,11 +116,11 @@ def _model(lp: LinearProgram, integer: Bools) -> model_pb2.ModelProto:
 
 
 def _parameters(
-    solver: MipSolver, time_limit_s: float, gap: float, work_limit: float | None
+    solver: MipSolver, time_limit_s: float, gaps: tuple[float, float], work_limit: float | None
 ) -> parameters_pb2.SolveParametersProto:
     made = parameters_pb2.SolveParametersProto(random_seed=1)
     made.time_limit.FromTimedelta(timedelta(seconds=max(time_limit_s, 1e-3)))
-    made.relative_gap_tolerance = gap
+    made.relative_gap_tolerance, made.absolute_gap_tolerance = gaps
     if solver is not MipSolver.HIGHS:  # HiGHS refuses a number of threads and a thread pool of its own
         made.threads = 1
     if solver is MipSolver.CP_SAT and work_limit is not None:
