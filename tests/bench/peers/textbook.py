@@ -69,8 +69,8 @@ class Instance:
 
     @property
     def priced_excess(self) -> npt.NDArray[np.bool_]:
-        """Which of the coupled steps have a price on delivering more than owed."""
-        return np.asarray(self.given["excess_price_per_kwh"][self.coupled] > 0)
+        """Which of the coupled steps have a price on delivering more than owed; a bid has none."""
+        return np.asarray((self.given["excess_price_per_kwh"][self.coupled] > 0) & (self.window < 0))
 
 
 def read(path: Path | str) -> Instance:
@@ -276,7 +276,7 @@ def judge(p: Instance, charge: Floats, discharge: Floats, bid: Floats) -> dict[s
     owed = p.owed.copy()
     owed[offered] += bid[p.window[offered]]
     missing = owed - battery.sum(axis=0)[p.coupled]
-    short, over = np.clip(missing, 0.0, None), np.clip(-missing, 0.0, None)
+    short, over = np.clip(missing, 0.0, None), np.where(p.priced_excess, np.clip(-missing, 0.0, None), 0.0)
     step = hours[p.coupled]
     cost += float(
         (short * p.shortfall_price_per_kwh[p.coupled] + over * p.excess_price_per_kwh[p.coupled]) @ step

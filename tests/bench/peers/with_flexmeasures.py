@@ -6,9 +6,8 @@ each step, one for its wear in each step, one for its peak and one for what stay
 is one commitment of all batteries. A bid is the least flow of the batteries and of a shortfall device.
 Its flows are positive into a device, stock is counted in kW times steps, and prices are of a kW for a step.
 
-What it cannot say: steps of unequal length, a bid's limit, several capacity windows apart from each other
-in a step, a price on excess beyond a bid. What it does not answer: a proven bound under a time limit, and
-the price of the commitment (direction of power is a binary, so its answer has no duals).
+What it cannot say: steps of unequal length. What it does not answer: a proven bound where time runs out,
+and the price of the commitment (the direction of power is a binary, so its answer has no duals).
 """
 
 import logging
@@ -108,12 +107,16 @@ def _site(m: _Model, p: Instance, i: int) -> int:
 
 
 def _bids(m: _Model, p: Instance, batteries: list[int]) -> None:
-    """For each window a commitment to a flow no fleet reaches; its deviation is what the bid lacks of it."""
-    h, reach = float(p.step_h[0]), float(p.max_discharge_kw.sum())
+    """For each window a commitment to the highest bid, or one no fleet reaches; what a bid lacks of it costs."""
+    h, reach = float(p.step_h[0]), float(p.max_discharge_kw.sum() + p.max_charge_kw.sum())
     short = m.add_device(derivative_min=-reach, derivative_max=0.0)
     m.commit("shortfall", [short], 0.0, 0.0, -p.shortfall_price_per_kwh * h)
+    # no bid is below zero: in a window the fleet may not take, except as a shortfall
+    m.limits.append(m.frame(**{"derivative max": np.where(p.capacity_window >= 0, p.fixed_kw, np.nan)}))
+    m.groups.append([*batteries, short])
     for k, price in enumerate(p.capacity_price_per_kw):
-        wanted = np.where(p.capacity_window == k, -2.0 * reach + p.fixed_kw, np.nan)
+        highest = min(2.0 * reach + float(p.fixed_kw.max()), float(p.capacity_limit_kw[k]))
+        wanted = np.where(p.capacity_window == k, p.fixed_kw - highest, np.nan)
         m.commit(f"bid {k}", [*batteries, short], wanted, price, 0.0, together=0)
 
 
@@ -145,7 +148,7 @@ def _least(p: Instance, battery: Floats, flows: list[pd.Series]) -> Floats:
         return np.zeros(len(p.capacity_price_per_kw))
     given = battery.sum(axis=0) - flows[-1].to_numpy() + p.fixed_kw
     least = [given[p.capacity_window == k].min() for k in range(len(p.capacity_price_per_kw))]
-    return np.clip(np.array(least), 0.0, None)
+    return np.clip(np.array(least), 0.0, p.capacity_limit_kw)
 
 
 if __name__ == "__main__":
