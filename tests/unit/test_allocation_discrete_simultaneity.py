@@ -115,16 +115,30 @@ def test_a_full_battery_paid_to_take_energy_makes_room_before() -> None:
     assert answer.objective == pytest.approx(0.1 * 2.0 - 8.0)
 
 
-def test_curtailed_pv_is_stored_before_grid_power_that_pays() -> None:
-    # 3 kW of PV nobody may export: the first 3 kW of charging earn nothing, whatever the grid would pay
+@pytest.mark.parametrize(
+    ("room_kwh", "export_limit_kw", "import_price", "export_price", "cost"),
+    [
+        # 3 kW of PV of which none may be exported: the first 3 kW of charging earn nothing, whatever the grid pays
+        (10.0, 0.0, -1.0, -1.0, -2.0),
+        (2.0, 0.0, -1.0, -1.0, 0.0),
+        # 1 kW may be exported and costs 0.5: the 2 kW that are curtailed come first
+        (10.0, 1.0, 0.2, -0.5, 0.0),
+        (2.5, 1.0, 0.2, -0.5, 0.25),
+        (1.0, 1.0, 0.2, -0.5, 0.5),
+    ],
+)
+def test_curtailed_pv_is_stored_before_what_pays_more(
+    room_kwh: float, export_limit_kw: float, import_price: float, export_price: float, cost: float
+) -> None:
     problem = a_problem(
         net_load_kw=np.full((1, 1), -3.0), step_h=1.0, soc=np.zeros(1), soc_floor=np.zeros(1),
-        max_charge_kw=np.full(1, 5.0), max_discharge_kw=np.full(1, 5.0), capacity_kwh=np.full(1, 10.0),
-        export_limit_kw=np.zeros(1), import_price_per_kwh=-1.0, export_price_per_kwh=-1.0, commitment_kw=None,
+        max_charge_kw=np.full(1, 5.0), max_discharge_kw=np.full(1, 5.0), capacity_kwh=np.full(1, room_kwh),
+        export_limit_kw=np.full(1, export_limit_kw), import_price_per_kwh=import_price,
+        export_price_per_kwh=export_price, commitment_kw=None,
     )  # fmt: skip
     answer = without_simultaneity(problem, TIGHT)
-    assert answer.objective == pytest.approx(-2.0)
-    assert answer.gap <= 1e-6
+    assert answer.objective == pytest.approx(cost, abs=1e-6)
+    assert answer.bound == pytest.approx(cost, abs=1e-6)
 
 
 def test_where_energy_is_worth_something_the_answer_is_the_linear_programmes() -> None:
