@@ -3,6 +3,6 @@
 Importing it loads the kernels, most of a second: import it where it is needed, not before.
 """
 
-from vpp.allocation.sequential.solve import solve_sequential, takes
+from vpp.allocation.sequential.solve import prepared, solve_sequential, takes
 
-__all__ = ["solve_sequential", "takes"]
+__all__ = ["prepared", "solve_sequential", "takes"]

@@ -23,10 +23,12 @@ def _directory() -> Path:
     except OSError:  # no home, or a read-only one
         wanted = Path(tempfile.gettempdir()) / f"vpp-kernels-{os.getuid()}-{digest}"
         wanted.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if wanted.stat().st_uid != os.getuid():  # compiled code of somebody else's is not run
+            wanted = Path(tempfile.mkdtemp(prefix="vpp-kernels-"))
     return wanted
 
 
 if "NUMBA_CACHE_DIR" not in os.environ:
-    numba.config.CACHE_DIR = str(_directory())
+    numba.config.CACHE_DIR = str(_directory())  # type: ignore[attr-defined]
 
 kernel = njit(cache=True, nogil=True, error_model="numpy")

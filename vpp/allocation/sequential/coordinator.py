@@ -126,10 +126,9 @@ class Coordinator:
     def _market(self, stiffness: float) -> Market:
         c = self.coupling
         return Market(
-            *(np.require(table, requirements=["C", "W"]) if isinstance(table, np.ndarray) else table for table in (
-                self.price, stiffness, c.with_bids(self.bid_kw), c.lowest_price, c.highest_price, c.window, c.offset_kw,
-                c.capacity_price, c.capacity_limit_kw, self.feeder_price, c.feeder_low_kw, c.feeder_high_kw,
-            )),
+            self.price.copy(), stiffness, c.with_bids(self.bid_kw), c.lowest_price.copy(), c.highest_price.copy(),
+            c.window.copy(), c.offset_kw.copy(), c.capacity_price.copy(), c.capacity_limit_kw.copy(),
+            self.feeder_price.copy(), c.feeder_low_kw.copy(), c.feeder_high_kw.copy(),
             self.feeder_stiffness * (stiffness / self.stiffness),
         )  # fmt: skip
 

@@ -3,7 +3,15 @@
 from vpp.allocation.sequential.compiled import kernel
 from vpp.allocation.sequential.oracle import BOUGHT, CHARGE, DISCHARGE, NET, SOLD
 from vpp.allocation.sequential.tables import (
-    CAPACITY_KWH, CEILING_KWH, CHARGE_EFFICIENCY, DISCHARGE_EFFICIENCY, EXPORT_KW, FLOOR_KWH, START_KWH, TERMINAL, WEAR,
+    CAPACITY_KWH,
+    CEILING_KWH,
+    CHARGE_EFFICIENCY,
+    DISCHARGE_EFFICIENCY,
+    EXPORT_KW,
+    FLOOR_KWH,
+    START_KWH,
+    TERMINAL,
+    WEAR,
 )  # fmt: skip
 
 

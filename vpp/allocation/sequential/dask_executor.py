@@ -5,6 +5,7 @@ state. Tasks never change what they are given, so the scheduler can run the chai
 worker is gone, and arrives where it was. Prices go out and sums come back; the states stay where they are.
 """
 
+import pickle
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
@@ -16,7 +17,7 @@ from vpp.allocation.sequential.shards import Shard
 from vpp.domain.errors import NotReady
 
 if TYPE_CHECKING:
-    from distributed import Client, Future
+    from distributed import Future
 
 CONNECT_S = 5.0
 """So long a scheduler may take to answer."""
@@ -30,12 +31,18 @@ CHANGING = frozenset({"take"})
 """Methods that change a shard."""
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A method of a shard, with its arguments."""
+def packed(thing: object) -> bytes:
+    """A thing as bytes, arrays and all.
 
-    method: str
-    arguments: tuple[Any, ...]
+    Left to itself the cluster hands arrays over as views of what it received, which need not be aligned;
+    kernels would be compiled anew for such arrays, and be slower.
+    """
+    return pickle.dumps(thing, protocol=5)
+
+
+def unpacked(parcel: bytes) -> Any:
+    """What was packed, in memory of its own."""
+    return pickle.loads(parcel)  # noqa: S301 - from our own client or worker; who reaches the cluster may run anything
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,22 +52,31 @@ class State:
     shard: Shard
     reply: object = None
 
+    def __reduce__(self) -> tuple[Callable[..., "State"], tuple[bytes]]:
+        return moved, (packed((self.shard, self.reply)),)
+
     def __sizeof__(self) -> int:
         """Bytes, by which the scheduler judges whether moving a state is worth it."""
         s = self.shard
         return sum(array.nbytes for array in (*s.tables, s.power, s.cost, s.peaks))
 
 
-def begin(shard: Shard) -> State:
-    """The first state of a shard."""
-    return State(shard)
+def moved(parcel: bytes) -> State:
+    """A state that came from another worker."""
+    return State(*unpacked(parcel))
 
 
-def proceed(state: State, asked: Asked) -> State:
-    """The state after a method that changes the shard."""
+def begin(parcel: bytes) -> State:
+    """The first state of a packed shard."""
+    return State(unpacked(parcel))
+
+
+def proceed(state: State, parcel: bytes) -> State:
+    """The state after a method that changes the shard; `parcel` has its name and arguments."""
+    method, arguments = unpacked(parcel)
     s = state.shard
     shard = replace(s, power=s.power.copy(), cost=s.cost.copy(), peaks=s.peaks.copy())
-    reply = getattr(shard, asked.method)(*asked.arguments)
+    reply = getattr(shard, method)(*arguments)
     return State(shard, reply)
 
 
@@ -69,9 +85,10 @@ def replied(state: State) -> object:
     return state.reply
 
 
-def answer(state: State, asked: Asked) -> object:
-    """The answer of a method that leaves the shard as it is."""
-    return getattr(replace(state.shard), asked.method)(*asked.arguments)
+def answer(state: State, parcel: bytes) -> object:
+    """The answer of a method that leaves the shard as it is; `parcel` has its name and arguments."""
+    method, arguments = unpacked(parcel)
+    return getattr(replace(state.shard), method)(*arguments)
 
 
 class DaskCluster:
@@ -82,14 +99,15 @@ class DaskCluster:
             shard up or does not answer before the deadline. The shards are lost then; start again elsewhere.
     """
 
-    def __init__(self, address: str, deadline: float) -> None:
+    def __init__(self, address: str, deadline: float, alone_s: float = ALONE_S) -> None:
         """Connect to a scheduler.
 
         Args:
             address: as `tcp://host:8786`.
             deadline: no wait lasts longer, of `time.perf_counter` [s].
+            alone_s: so long it may be without workers [s].
         """
-        self._address, self._deadline = address, deadline
+        self._address, self._deadline, self._alone_s = address, deadline, alone_s
         self._run, self._turns = uuid4().hex, 0
         self._states: list[Future] = []
         try:
@@ -106,14 +124,14 @@ class DaskCluster:
         import dask
 
         try:
-            self._client.wait_for_workers(1, timeout=self._left(ALONE_S))
+            self._client.wait_for_workers(1, timeout=self._left(self._alone_s))
         except TimeoutError as error:
             raise NotReady(f"{self._address} has no workers") from error
         workers = self._workers()
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):  # the data goes out once
             self._states = [
                 self._client.submit(
-                    begin, shard, key=f"vpp-begin-{self._run}-{i}", workers=[workers[i % len(workers)]],
+                    begin, packed(shard), key=f"vpp-begin-{self._run}-{i}", workers=[workers[i % len(workers)]],
                     allow_other_workers=True,
                 )
                 for i, shard in enumerate(shards)
@@ -122,7 +140,7 @@ class DaskCluster:
     def call(self, method: str, *arguments: Any) -> list[Any]:
         """Run a method of every shard; returns the answers in the shards' order."""
         self._turns += 1
-        asked = Asked(method, arguments)
+        asked = packed((method, arguments))
         keys = [f"{self._run}-{self._turns}-{i}" for i in range(len(self._states))]
         answers = [f"vpp-answer-{key}" for key in keys]
         if method not in CHANGING:
@@ -132,8 +150,8 @@ class DaskCluster:
         tasks = {s: (proceed, before, asked) for s, before in zip(states, self._states, strict=True)}
         tasks |= {a: (replied, s) for a, s in zip(answers, states, strict=True)}  # one message: it saves 10 ms
         futures = self._client.get(tasks, states + answers, sync=False)
-        replies = self._gathered(futures[len(states):])
-        self._states = futures[:len(states)]  # lets go of the states before: the workers free them
+        replies = self._gathered(futures[len(states) :])
+        self._states = futures[: len(states)]  # lets go of the states before: the workers free them
         return replies
 
     def close(self) -> None:
@@ -155,7 +173,7 @@ class DaskCluster:
             except TimeoutError:
                 now = time.perf_counter()
                 alone_since = None if self._workers() else alone_since or now
-                if alone_since is not None and now - alone_since > ALONE_S:
+                if alone_since is not None and now - alone_since > self._alone_s:
                     raise NotReady(f"{self._address} has no workers left") from None
             except (CancelledError, KilledWorker, OSError) as error:
                 raise NotReady(f"{self._address} gave the shards up: {error}") from error

@@ -7,8 +7,8 @@ price, moves towards it as far as lowers the whole cost, and the price moves bef
 from typing import NamedTuple
 
 import numpy as np
-from vpp.allocation.sequential.compiled import kernel
 
+from vpp.allocation.sequential.compiled import kernel
 from vpp.allocation.sequential.costs import settle
 from vpp.allocation.sequential.responses import best_response, load_site
 from vpp.allocation.sequential.tables import Ints

@@ -15,8 +15,20 @@ references, which would be dearer than the arithmetic of a step.
 
 from vpp.allocation.sequential.compiled import kernel
 from vpp.allocation.sequential.tables import (
-    CAPACITY_KWH, CEILING_KWH, CHARGE_EFFICIENCY, CHARGE_KW, DISCHARGE_EFFICIENCY, DISCHARGE_KW, EXPORT_KW, FLOOR_KWH,
-    IMPORT_KW, MAY_CHARGE, MAY_DISCHARGE, START_KWH, TERMINAL, WEAR,
+    CAPACITY_KWH,
+    CEILING_KWH,
+    CHARGE_EFFICIENCY,
+    CHARGE_KW,
+    DISCHARGE_EFFICIENCY,
+    DISCHARGE_KW,
+    EXPORT_KW,
+    FLOOR_KWH,
+    IMPORT_KW,
+    MAY_CHARGE,
+    MAY_DISCHARGE,
+    START_KWH,
+    TERMINAL,
+    WEAR,
 )  # fmt: skip
 
 NET, CHARGE, DISCHARGE, BOUGHT, SOLD = 0, 1, 2, 3, 4
@@ -38,7 +50,8 @@ def load(site, net_kw, may, bought, sold, rows):
 
 @kernel
 def lay_out(
-    site, rows, step_h, price, surcharge, window, demand, peaks, c_rate, factor, tier_kw, tier_price, slope, length, count
+    site, rows, step_h, price, surcharge, window, demand, peaks, c_rate, factor, tier_kw, tier_price, slope, length,
+    count,
 ):  # fmt: skip
     """Write each step's pieces: cost per stored kWh given up, stored kWh, number of charging and of all pieces.
 

@@ -24,7 +24,7 @@ class Work(NamedTuple):
     lengths: Floats
     slope: Floats
     length: Floats
-    count: npt.NDArray[np.int64]
+    counts: npt.NDArray[np.int64]
     tier_kw: Floats
     tier_price: Floats
     least: Floats
@@ -49,7 +49,7 @@ def work_for(tables: Tables) -> Work:
     room = 2 * (steps * pieces + 2)
     return Work(
         rows=np.zeros((ROWS, steps)), slopes=np.zeros(room), lengths=np.zeros(room),
-        slope=np.zeros((steps, pieces)), length=np.zeros((steps, pieces)), count=np.zeros((steps, 2), dtype=np.int64),
+        slope=np.zeros((steps, pieces)), length=np.zeros((steps, pieces)), counts=np.zeros((steps, 2), dtype=np.int64),
         tier_kw=np.zeros(windows + 1), tier_price=np.zeros(windows + 1), least=np.zeros(steps + 1),
         most=np.zeros(steps + 1), energy_price=np.zeros(steps), span=np.zeros((4, steps + 1)), none=np.zeros(steps),
         surcharge=np.zeros(steps), peak_price=np.zeros((windows, steps)), peak_sum=np.zeros(windows),
@@ -77,72 +77,38 @@ def best_response(i, tables, price, peaks, most_passes, tolerance, prove, work, 
     planes: each pass gives a plane below the least cost, convex in the peaks; the next pass goes
     where all planes are lowest.
     """
-    site, rows, step_h, window = tables.site[i], work.rows, tables.step_h, tables.window
-    demand, so_far, c_rate, factor = tables.demand_price[i], tables.peak_so_far[i], tables.wear_c_rate, tables.wear_factor
-    slope, length, count, trial, none = work.slope, work.length, work.count, work.trial, work.none
-    tier_kw, tier_price, energy_price = work.tier_kw, work.tier_price, work.energy_price
-    windows, steps = peaks.shape[0], price.shape[0]
+    demand, so_far, windows = tables.demand_price[i], tables.peak_so_far[i], peaks.shape[0]
     best, best_cost, bound, cuts = np.inf, np.inf, -np.inf, 0
     for _ in range(most_passes):
-        lay_out(
-            site, rows, step_h, price, none, window, demand, peaks, c_rate, factor, tier_kw, tier_price, slope, length,
-            count,
-        )  # fmt: skip
-        start = price_energy(site, slope, length, count, work.slopes, work.lengths, work.least, work.most)
-        follow(site, start, step_h, slope, length, count, work.least, work.most, energy_price, work.span, trial)
-        cost = settle(site, rows, step_h, window, demand, so_far, c_rate, factor, trial, work.highest)
-        value = cost
-        for t in range(steps):
-            value -= step_h[t] * price[t] * trial[t]
+        cost, value, elastic = one_pass(i, tables, price, peaks, work)
         if value < best:
             best, best_cost = value, cost
-            power[:] = trial
+            power[:] = work.trial
             work.peaks[:] = peaks
         if windows == 0:
-            if prove:
-                value = undercut(site, rows, step_h, none, energy_price, slope, length, count)
-            return cost, value
-        over = peak_prices(
-            site, rows, step_h, price, window, demand, peaks, c_rate, factor, trial, energy_price, work.peak_price,
-            work.peak_sum,
-        )  # fmt: skip
-        elastic, done = value + over, True
+            return cost, undercut_with(i, tables, price, 0, work) if prove else value
+        done = True
         for w in range(windows):
-            elastic += demand[w] * (peaks[w] - max(so_far[w], work.highest[w]))
-            fall = demand[w] - work.peak_sum[w]
-            if fall < -FLAT * (1.0 + demand[w]) or (peaks[w] > so_far[w] + FLAT and fall > FLAT * (1.0 + demand[w])):
+            rise = demand[w] - work.peak_sum[w]
+            near = FLAT * (1.0 + demand[w])
+            if rise < -near or (rise > near and peaks[w] > so_far[w] + FLAT):
                 done = False
+            work.cut_slope[cuts, w] = rise
         if done and not prove:
             bound = elastic
             break
-        for w in range(windows):
-            work.cut_slope[cuts, w] = demand[w] - work.peak_sum[w]
-            elastic -= work.cut_slope[cuts, w] * (peaks[w] - so_far[w])
-        work.cut_value[cuts] = elastic
         if prove:
-            for t in range(steps):
-                work.surcharge[t] = 0.0
-                for w in range(windows):
-                    work.surcharge[t] += work.peak_price[w, t] / step_h[t]
-            lay_out(
-                site, rows, step_h, price, work.surcharge, window, demand, none[:0], c_rate, factor, tier_kw,
-                tier_price, slope, length, count,
-            )  # fmt: skip
-            proven = undercut(site, rows, step_h, work.surcharge, energy_price, slope, length, count)
+            work.cut_value[cuts] = undercut_with(i, tables, price, windows, work)
+        else:
             for w in range(windows):
-                proven -= work.peak_sum[w] * so_far[w]
-            work.cut_value[cuts] = proven
-        cuts += 1
-        if cuts == 1:
+                elastic -= work.cut_slope[cuts, w] * (peaks[w] - so_far[w])
+            work.cut_value[cuts] = elastic
+        if cuts == 0:
             # a plane that rises in every peak, so that a lowest point exists: peaks worth nothing
-            lay_out(
-                site, rows, step_h, price, none, window, demand, none[:0], c_rate, factor, tier_kw, tier_price, slope,
-                length, count,
-            )  # fmt: skip
-            work.cut_value[1] = undercut(site, rows, step_h, none, energy_price, slope, length, count)
+            work.cut_value[1] = undercut_with(i, tables, price, 0, work)
             for w in range(windows):
                 work.cut_slope[1, w] = demand[w]
-            cuts = 2
+        cuts = max(2, cuts + 1)
         bound = lowest(work.cut_value, work.cut_slope, cuts, peaks)
         for w in range(windows):
             peaks[w] += so_far[w]
@@ -150,3 +116,60 @@ def best_response(i, tables, price, peaks, most_passes, tolerance, prove, work, 
             break
     peaks[:] = work.peaks
     return best_cost, min(bound, best)
+
+
+@kernel
+def one_pass(i, tables, price, peaks, work):
+    """Schedule the site for given peaks into `work.trial`, with the prices that go with it.
+
+    Returns its cost, the same less what delivery earns, and that with import above the peaks paid by
+    the step and the peaks paid for.
+    """
+    site, rows, step_h, window = tables.site[i], work.rows, tables.step_h, tables.window
+    demand, so_far, c_rate, factor = (
+        tables.demand_price[i],
+        tables.peak_so_far[i],
+        tables.wear_c_rate,
+        tables.wear_factor,
+    )
+    slope, length, count, trial = work.slope, work.length, work.counts, work.trial
+    lay_out(
+        site, rows, step_h, price, work.none, window, demand, peaks, c_rate, factor, work.tier_kw, work.tier_price,
+        slope, length, count,
+    )  # fmt: skip
+    start = price_energy(site, slope, length, count, work.slopes, work.lengths, work.least, work.most)
+    follow(site, start, step_h, slope, length, count, work.least, work.most, work.energy_price, work.span, trial)
+    cost = settle(site, rows, step_h, window, demand, so_far, c_rate, factor, trial, work.highest)
+    value = cost
+    for t in range(price.shape[0]):
+        value -= step_h[t] * price[t] * trial[t]
+    if peaks.shape[0] == 0:
+        return cost, value, value
+    elastic = value + peak_prices(
+        site, rows, step_h, price, window, demand, peaks, c_rate, factor, trial, work.energy_price, work.peak_price,
+        work.peak_sum,
+    )  # fmt: skip
+    for w in range(peaks.shape[0]):
+        elastic += demand[w] * (peaks[w] - max(so_far[w], work.highest[w]))
+    return cost, value, elastic
+
+
+@kernel
+def undercut_with(i, tables, price, windows, work):
+    """What no schedule can undercut, at the prices of the pass before; peaks not above those so far.
+
+    The first `windows` windows have the peak prices of that pass, with 0 of them peaks are worth nothing.
+    """
+    site, step_h, surcharge = tables.site[i], tables.step_h, work.surcharge
+    for t in range(price.shape[0]):
+        surcharge[t] = 0.0
+        for w in range(windows):
+            surcharge[t] += work.peak_price[w, t] / step_h[t]
+    lay_out(
+        site, work.rows, step_h, price, surcharge, tables.window, tables.demand_price[i], work.none[:0],
+        tables.wear_c_rate, tables.wear_factor, work.tier_kw, work.tier_price, work.slope, work.length, work.counts,
+    )  # fmt: skip
+    value = undercut(site, work.rows, step_h, surcharge, work.energy_price, work.slope, work.length, work.counts)
+    for w in range(windows):
+        value -= work.peak_sum[w] * tables.peak_so_far[i, w]
+    return value

@@ -117,7 +117,9 @@ class Shard:
         """The proven least cost of each site at fixed prices, what delivery earns taken off, (n,)."""
         count = len(self.power)
         bound = np.empty(count)
-        prove(np.arange(count), self.tables, self.peaks.copy(), price, feeder_price, passes, tolerance, self.work, bound)
+        prove(
+            np.arange(count), self.tables, self.peaks.copy(), price, feeder_price, passes, tolerance, self.work, bound
+        )
         return bound
 
     def bound(self, price: Floats, feeder_price: Floats, passes: int, tolerance: float) -> float:

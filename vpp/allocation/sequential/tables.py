@@ -4,7 +4,7 @@ One row of parameters a site, so that a site's numbers lie beside each other in 
 for every site is one row for all.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from vpp.domain.fleet import Floats
 
 Ints = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 CHARGE_KW, DISCHARGE_KW, EXPORT_KW, IMPORT_KW = 0, 1, 2, 3
 CHARGE_EFFICIENCY, DISCHARGE_EFFICIENCY, WEAR, TERMINAL = 4, 5, 6, 7
@@ -70,10 +71,10 @@ def tables_of(problem: Problem, sites: slice | Ints = slice(None)) -> Tables:
     site[:, START_KWH] = problem.soc * problem.capacity_kwh
     site[:, CAPACITY_KWH] = problem.capacity_kwh
     available, charging = _thin(problem.available), _thin(problem.may_charge)
-    may = available * np.uint8(MAY_DISCHARGE) + (available & charging) * np.uint8(MAY_CHARGE)
+    may = available.astype(np.uint8) * MAY_DISCHARGE + (available & charging).astype(np.uint8) * MAY_CHARGE
     counts = problem.demand_window.any(axis=1) & (problem.demand_price_per_kw > 0).any(axis=0)
 
-    def cut(table: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    def cut(table: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
         return _own(table if len(table) == 1 and problem.sites > 1 else table[sites])
 
     return Tables(
@@ -82,14 +83,14 @@ def tables_of(problem: Problem, sites: slice | Ints = slice(None)) -> Tables:
         _own(problem.demand_window[counts].astype(np.uint8)), _own(problem.demand_price_per_kw[:, counts][sites]),
         _own(problem.peak_so_far_kw[:, counts][sites]), _own(problem.wear_c_rate), _own(problem.wear_factor),
         _own(problem.feeder[sites]), _own(problem.feeder_parent),
-    )  # type: ignore[arg-type]  # fmt: skip
+    )  # fmt: skip
 
 
-def _own(table: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+def _own(table: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
     """An array the kernels take without being compiled anew: contiguous and writable."""
     return np.require(table, requirements=["C", "W"])
 
 
-def _thin(table: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+def _thin(table: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
     """One row where every row is the same memory, so that nothing is copied out for a million sites."""
     return table[:1] if table.strides[0] == 0 and len(table) > 0 else table
