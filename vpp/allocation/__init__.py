@@ -1,17 +1,24 @@
 """Who gives how much and when: the award split over sites without hurting any one of them."""
 
 from vpp.allocation.answer import Allocation
+from vpp.allocation.binding import Constraint
 from vpp.allocation.blocks import ModeState
 from vpp.allocation.exact import Options, solve
+from vpp.allocation.explain import SiteExplanation, StepExplanation, explain
 from vpp.allocation.files import allocate_file, options_from, read_problem, write_problem, write_result
 from vpp.allocation.from_sites import Policy, full_charge_look_back
 from vpp.allocation.horizon import horizon_steps
+from vpp.allocation.narrate import constraint_words, worth_words
 from vpp.allocation.problem import Problem
 from vpp.allocation.realtime import split_by_cost, split_by_time_to_go
 from vpp.allocation.service import Capability, Plan, capability, plan
+from vpp.allocation.site_files import Explained, explain_file
+from vpp.allocation.supply import Offer, SupplyCurve, next_kw, supply_curve
 
 __all__ = [
-    "Allocation", "Capability", "ModeState", "Options", "Plan", "Policy", "Problem", "allocate_file", "capability",
-    "full_charge_look_back", "horizon_steps", "options_from", "plan", "read_problem", "solve", "split_by_cost",
-    "split_by_time_to_go", "write_problem", "write_result",
+    "Allocation", "Capability", "Constraint", "Explained", "ModeState", "Offer", "Options", "Plan", "Policy",
+    "Problem", "SiteExplanation", "StepExplanation", "SupplyCurve", "allocate_file", "capability", "constraint_words",
+    "explain", "explain_file", "full_charge_look_back", "horizon_steps", "next_kw", "options_from", "plan",
+    "read_problem", "solve", "split_by_cost", "split_by_time_to_go", "supply_curve", "worth_words",
+    "write_problem", "write_result",
 ]  # fmt: skip

@@ -124,22 +124,22 @@ class _Bench:
         return solution
 
 
-def _least(problem: Problem, price: Floats, bench: _Bench) -> Floats:
+def _least(problem: Problem, price_per_kwh: Floats, bench: _Bench) -> Floats:
     """What each site costs at least at these prices, all in one programme, costed anew, (n,); NaN unsolved."""
-    lp, layout = build(problem, price)
+    lp, layout = build(problem, price_per_kwh)
     solution = bench.solve(lp, SolverName.GLOP)
     if not solution.optimal:
         return np.full(problem.sites, np.nan)
-    battery_kw = np.zeros(price.shape)
+    battery_kw = np.zeros(price_per_kwh.shape)
     values = layout.power.sign * solution.values[layout.power.column]
     np.add.at(battery_kw, (layout.power.site, layout.power.step), values)
     battery_kw, energy = feasible(problem, battery_kw)
-    return np.asarray(site_cost(problem, battery_kw, energy) - (battery_kw * price) @ problem.step_h)
+    return np.asarray(site_cost(problem, battery_kw, energy) - (battery_kw * price_per_kwh) @ problem.step_h)
 
 
-def _least_alone(problem: Problem, price: Floats, bench: _Bench, solver: SolverName) -> float:
+def _least_alone(problem: Problem, price_per_kwh: Floats, bench: _Bench, solver: SolverName) -> float:
     """The optimum of one site's own programme; NaN where nobody proves one."""
-    lp, _ = build(problem, price)
+    lp, _ = build(problem, price_per_kwh)
     solution = bench.solve(lp, solver)
     return float(lp.cost @ solution.values + lp.offset) if solution.optimal else np.nan
 

@@ -144,7 +144,7 @@ def floor_name(problem: Problem) -> Names:
     return np.where(problem.soc_floor > 0, Constraint.RESERVE, Constraint.ENERGY)
 
 
-def _discharging(problem: Problem, battery_kw: Floats, price: Floats, step: int, found: Marginal) -> Names:
+def _discharging(problem: Problem, battery_kw: Floats, paid_per_kwh: Floats, step: int, found: Marginal) -> Names:
     """Why sites do not give more."""
     power = battery_kw[:, step]
     most = max_discharge_kw(problem)[:, step]
@@ -154,28 +154,28 @@ def _discharging(problem: Problem, battery_kw: Floats, price: Floats, step: int,
     some = np.isfinite(found.more.price_per_kwh)
     worth = np.where(some, found.more.price_per_kwh, at_end)
     beyond = beyond_discharge_per_kwh(problem, step) - found.saved_per_kwh
-    capped = at_cap & (beyond + worth * draw < price - TOLERANCE_PER_KWH)
+    capped = at_cap & (beyond + worth * draw < paid_per_kwh - TOLERANCE_PER_KWH)
     # with no power at all, or with energy worth no more than at the end, would it give more?
     own = np.where(at_cap, beyond, found.up_per_kwh - found.saved_per_kwh)
-    short = own + at_end * draw < price - TOLERANCE_PER_KWH
-    capped |= short & (most <= SLACK_KW)
+    short = own + at_end * draw < paid_per_kwh - TOLERANCE_PER_KWH
+    capped |= short & at_cap & (most <= SLACK_KW)
     capped &= some | (most <= SLACK_KW)
     held = np.where(some & (found.more.source == PEAK), Constraint.PEAK, floor_name(problem))
-    dear = np.isfinite(found.high) & (found.high > price + TOLERANCE_PER_KWH) & (power > -SLACK_KW)
-    worn = dear & (found.high - problem.wear_price_per_kwh <= price)
+    dear = np.isfinite(found.high) & (found.high > paid_per_kwh + TOLERANCE_PER_KWH) & (power > -SLACK_KW)
+    worn = dear & (found.high - problem.wear_price_per_kwh <= paid_per_kwh)
     idle = np.where(worn, Constraint.FATIGUE, Constraint.NOT_NEEDED)
     return np.where(capped, discharge_cap(problem, step), np.where(short, held, idle))
 
 
-def _charging(problem: Problem, battery_kw: Floats, price: Floats, step: int, found: Marginal) -> Names:
+def _charging(problem: Problem, battery_kw: Floats, paid_per_kwh: Floats, step: int, found: Marginal) -> Names:
     """Why sites do not absorb more."""
     kept = problem.charge_efficiency
     at_cap = -battery_kw[:, step] >= max_charge_kw(problem)[:, step] - SLACK_KW
     worth = np.where(np.isfinite(found.less_per_kwh), found.less_per_kwh, problem.terminal_value_per_kwh)
-    capped = at_cap & (worth * kept - beyond_charge_per_kwh(problem, step) > price + TOLERANCE_PER_KWH)
+    capped = at_cap & (worth * kept - beyond_charge_per_kwh(problem, step) > paid_per_kwh + TOLERANCE_PER_KWH)
     raised = found.raised_per_kwh
     next_kwh = np.where(at_cap, beyond_charge_per_kwh(problem, step), -found.down_per_kwh)
-    peak = (raised > 0) & (worth * kept - next_kwh > price + TOLERANCE_PER_KWH)
-    empty = problem.terminal_value_per_kwh * kept - next_kwh - raised > price + TOLERANCE_PER_KWH
+    peak = (raised > 0) & (worth * kept - next_kwh > paid_per_kwh + TOLERANCE_PER_KWH)
+    empty = problem.terminal_value_per_kwh * kept - next_kwh - raised > paid_per_kwh + TOLERANCE_PER_KWH
     idle = np.where(peak, Constraint.PEAK, np.where(empty & ~at_cap, Constraint.CEILING, Constraint.NOT_NEEDED))
     return np.where(capped, charge_cap(problem, step), idle)

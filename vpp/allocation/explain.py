@@ -137,11 +137,13 @@ def explain_alone(
 class _Asked:
     """One site's programme with its schedule: what is asked about each step."""
 
-    def __init__(self, problem: Problem, battery_kw: Floats, soc: Floats, price: Floats, fleet_price: Floats) -> None:
+    def __init__(
+        self, problem: Problem, battery_kw: Floats, soc: Floats, price_per_kwh: Floats, fleet_per_kwh: Floats
+    ) -> None:
         self.problem = problem
         self.power, self.soc = battery_kw, soc
-        self.price = price[0]
-        self.fleet_price = fleet_price
+        self.price = price_per_kwh[0]
+        self.fleet_price = fleet_per_kwh
         self.one = OneSite(problem, self.price)
         self.slope: Slopes = slopes(problem, battery_kw)
         self.most = max_discharge_kw(problem)[0], max_charge_kw(problem)[0]
@@ -179,8 +181,8 @@ class _Asked:
         own = float(beyond_discharge_per_kwh(self.problem, t)[0]) if at_cap else float(self.slope.up_per_kwh[0, t])
         worth = float(self.problem.terminal_value_per_kwh[0])
         if own + worth * float(self.slope.draw_up[0, t]) < price - TOLERANCE_PER_KWH:
-            if self.most[0][t] <= SLACK_KW:  # no power at all: what else is missing, one alone changes nothing
-                return name, self.floor if self._is_empty(t) else None, self.worth_of(name)
+            if at_cap and self.most[0][t] <= SLACK_KW:
+                return self._blocked(t, name)
             peak = self.one.worth(Constraint.PEAK) if self._source(t) == PEAK else 0.0
             if peak > WORTH_SOMETHING:
                 return Constraint.PEAK, None, peak
@@ -190,6 +192,14 @@ class _Asked:
         wear = float(self.problem.wear_price_per_kwh[0])
         worn = np.isfinite(high) and price + TOLERANCE_PER_KWH < high <= price + wear and self.power[0, t] > -SLACK_KW
         return (Constraint.FATIGUE, None, 0.0) if worn else _NOT_NEEDED
+
+    def _blocked(self, t: int, name: Constraint) -> tuple[Constraint, Constraint | None, float]:
+        """No power is possible at all, and a little more of it alone changes nothing: what else is missing?"""
+        if name is Constraint.EXPORT and -self.problem.net_load_kw[0, t] >= self.problem.export_limit_kw[0]:
+            return name, None, self.one.worth(name)  # its own PV takes all that may be exported
+        if self._is_empty(t) or self.one.floor_worth(t) > WORTH_SOMETHING:
+            return name, self.floor, 0.0
+        return _NOT_NEEDED
 
     def _source(self, t: int) -> int:
         """The step that would give up the energy of one kWh more, or PEAK or TERMINAL."""

@@ -1,8 +1,10 @@
 """Problems and results as files: `.npz`, `.json` or `.parquet`.  Called by `vpp allocate` and `vpp explain`."""
 
+import hashlib
 import json
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,10 @@ TABLES = (
     "feeder_price_per_kwh",
     "over_feeder",
 )
+SITE_IDS = "site_id"
+"""The sites' own names, (N,): a problem file may carry them, for people; the problem does without."""
+PROVENANCE = ("problem_path", "problem_sha256")
+"""Which problem a result answers: a result alone cannot say why."""
 RESULT_NUMBERS = ("objective", "bound", "gap", "status", "method", "solver", "seconds")
 WORTH_PACKING_BYTES = 10_000_000
 """Beyond this a file is written as it is: packing would take longer than solving."""
@@ -42,7 +48,19 @@ def read_problem(path: Path) -> Problem:
         NotFound: there is no such file.
         InvalidRequest: it is no problem.
     """
-    return Problem.build(_read(path))
+    arrays = _read(path)
+    arrays.pop(SITE_IDS, None)
+    return Problem.build(arrays)
+
+
+def read_arrays(path: Path, names: Sequence[str]) -> dict[str, Any]:
+    """Read these arrays of a problem or result, as far as they are there; of `.npz` nothing else is read.
+
+    Raises:
+        NotFound: there is no such file.
+        InvalidRequest: it holds no named arrays.
+    """
+    return _read(path, names)
 
 
 def write_problem(problem: Problem, path: Path) -> None:
@@ -73,6 +91,8 @@ def read_result(path: Path) -> Allocation:
         InvalidRequest: it is no result.
     """
     made: dict[str, Any] = _read(path)
+    for name in PROVENANCE:
+        made.pop(name, None)
     missing = [field.name for field in fields(Allocation) if field.name not in made]
     if missing:
         raise InvalidRequest(str(path), f"without {missing[0]}", "a result written by vpp allocate")
@@ -93,8 +113,8 @@ def read_result(path: Path) -> Allocation:
     return Allocation(**made)
 
 
-def write_result(answer: Allocation, path: Path) -> None:
-    """Write a result.
+def write_result(answer: Allocation, path: Path, problem_path: Path | None = None) -> None:
+    """Write a result, and where the problem it answers is and what is in that file.
 
     Raises:
         InvalidRequest: the name does not end in a suffix that is known.
@@ -102,7 +122,16 @@ def write_result(answer: Allocation, path: Path) -> None:
     arrays: Arrays = {field.name: np.asarray(getattr(answer, field.name)) for field in fields(answer)}
     for name in ("attempts", "audit"):
         arrays[name] = np.asarray(json.dumps(getattr(answer, name)))
+    if problem_path is not None:
+        about = (str(problem_path.resolve()), sha256(problem_path))
+        arrays.update({name: np.asarray(value) for name, value in zip(PROVENANCE, about, strict=True)})
     _write(path, arrays, BY_SITE)
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_writable(path: Path) -> None:
@@ -122,7 +151,7 @@ def allocate_file(problem_path: Path, out_path: Path, options: Options | None = 
     check_writable(out_path)
     problem = read_problem(problem_path)
     answer = solve(problem, options)
-    write_result(answer, out_path)
+    write_result(answer, out_path, problem_path)
     hours = problem.step_h
     return {
         "sites": problem.sites,
@@ -157,22 +186,26 @@ def options_from(
     return Options(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """Named arrays of a file; numbers and texts as scalars."""
+def _read(path: Path, names: Sequence[str] | None = None) -> dict[str, Any]:
+    """Named arrays of a file, all or some; numbers and texts as scalars."""
     if not path.exists():
         raise NotFound(f"{path}: no such file")
     try:
         if path.suffix == ".parquet":
-            return _read_parquet(path)
+            return _some(_read_parquet(path), names)
         if path.suffix == ".json":
-            return _from_json(path, json.loads(path.read_text(encoding="utf-8")))
+            return _some(_from_json(path, json.loads(path.read_text(encoding="utf-8"))), names)
         with path.open("rb") as file:
             loaded = np.load(file, allow_pickle=False)
             if isinstance(loaded, np.ndarray):
                 raise InvalidRequest(str(path), "one array without a name", "an .npz file of named arrays")
-            return {name: _owned(loaded[name]) for name in loaded.files}
+            return {name: _owned(loaded[name]) for name in loaded.files if names is None or name in names}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InvalidRequest(str(path), str(error), "an .npz, .json or .parquet file of named arrays") from error
+
+
+def _some(arrays: dict[str, Any], names: Sequence[str] | None) -> dict[str, Any]:
+    return arrays if names is None else {name: arrays[name] for name in names if name in arrays}
 
 
 def _read_parquet(path: Path) -> dict[str, Any]:

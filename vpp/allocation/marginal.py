@@ -195,34 +195,42 @@ def marginal(problem: Problem, battery_kw: Floats, soc: Floats, price_per_kwh: F
     )
 
 
-def _cheapest(price: Floats, room_kwh: Floats, at_end: Floats, ahead: Floats, back: Floats, step: int) -> Energy:
+def _cheapest(
+    price_per_kwh: Floats, room_kwh: Floats, at_end: Floats, ahead: Floats, back: Floats, step: int
+) -> Energy:
     """Cheapest source over the other steps: later ones while `ahead` has room, earlier ones while `back` has.
 
     Taking from a later step moves the energy stored in between one way, from an earlier step the other.
     """
-    sites, steps = price.shape
+    sites, steps = price_per_kwh.shape
     best, room, source = np.full(sites, np.inf), np.zeros(sites), np.full(sites, TERMINAL)
     reach = np.full(sites, np.inf)
     for t in range(step + 1, steps + 1):
         reach = np.minimum(reach, ahead[:, t])
         if t < steps:
-            _better(best, room, source, price[:, t], np.minimum(reach, room_kwh[:, t]), t)
+            _better(best, room, source, price_per_kwh[:, t], np.minimum(reach, room_kwh[:, t]), t)
         else:
             _better(best, room, source, at_end, reach, TERMINAL)
     reach = np.full(sites, np.inf)
     for t in range(step - 1, -1, -1):
         reach = np.minimum(reach, back[:, t + 1])
-        _better(best, room, source, price[:, t], np.minimum(reach, room_kwh[:, t]), t)
+        _better(best, room, source, price_per_kwh[:, t], np.minimum(reach, room_kwh[:, t]), t)
     return Energy(best, room, source)
 
 
-def _better(best: Floats, room: Floats, source: Ints, price: Floats, there: Floats, name: int) -> None:
-    better = (price < best) & (there > 0)
-    best[better], room[better], source[better] = price[better], there[better], name
+def _better(best: Floats, room: Floats, source: Ints, price_per_kwh: Floats, there: Floats, name: int) -> None:
+    better = (price_per_kwh < best) & (there > 0)
+    best[better], room[better], source[better] = price_per_kwh[better], there[better], name
 
 
 def _with_peaks(
-    problem: Problem, slope: Slopes, peak: Peaks, price: Floats, slacks: tuple[Floats, Floats], step: int, found: Energy
+    problem: Problem,
+    slope: Slopes,
+    peak: Peaks,
+    price_per_kwh: Floats,
+    slacks: tuple[Floats, Floats],
+    step: int,
+    found: Energy,
 ) -> Energy:
     """The same with one source more: all steps that stand at a peak import more together, and it rises."""
     best, room, source = found.price_per_kwh.copy(), found.room_kwh.copy(), found.source.copy()
@@ -239,7 +247,7 @@ def _with_peaks(
         hit = (peak.at[:, several] & mine[None]).any(axis=2)
         cost = (hit * problem.demand_price_per_kw[several].T).sum(axis=0)
         with np.errstate(invalid="ignore"):
-            cost += np.where(mine, hours * (price[several] - slope.down_per_kwh[several]), 0.0).sum(axis=1)
+            cost += np.where(mine, hours * (price_per_kwh[several] - slope.down_per_kwh[several]), 0.0).sum(axis=1)
         gives = (hours * slope.draw_down[several]).sum(axis=1)
         kwh = np.where(mine, slope.down_room_kw[several], np.inf).min(axis=1) * gives
         kwh = np.minimum(kwh, _reach(mine, above[several], below[several], step))

@@ -22,7 +22,28 @@ WORDS = {
     Constraint.MODE: "knows on and off only",
     Constraint.NOT_NEEDED: "not needed",
 }
-"""What a table calls each constraint."""
+
+
+_MORE = {
+    Constraint.POWER: "a kW more of inverter",
+    Constraint.EXPORT: "a kW more of export",
+    Constraint.IMPORT: "a kW more of import",
+    Constraint.RESERVE: "a kWh less of reserve",
+    Constraint.ENERGY: "a kWh more of battery",
+    Constraint.CEILING: "a kWh more of room at the top",
+    Constraint.PEAK: "a kW more of demand peak so far",
+    Constraint.AVAILABILITY: "being available throughout",
+}
+
+
+def worth_words(limit: Constraint, worth: float, currency: str = "$") -> str:
+    """Say what a little more of a limit would be worth over the whole time."""
+    return f"{_MORE[limit]} would be worth {worth:,.2f} {currency}"
+
+
+def constraint_words(constraint: Constraint) -> str:
+    """What a table calls a constraint."""
+    return WORDS[constraint]
 
 
 class Told(Protocol):

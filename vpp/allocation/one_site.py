@@ -20,6 +20,8 @@ from vpp.domain.fleet import Floats
 
 SHARE = 1e-3
 """By how much a limit is moved, as a share of the site's power or energy: within one linear piece of its cost."""
+SLOPE_SHARE = 2e-5
+"""By how much power is moved to see what the next kW costs: hardly a corner of the cost is as near as that."""
 NOTHING = 1e-9
 """A reduced cost or a row's price below this is zero."""
 SOLVE_WITHIN_S = 10.0
@@ -183,8 +185,8 @@ class OneSite:
         The rest of the schedule is free to answer, paid the prices of the other steps. -inf or inf where
         no less or no more is possible.
         """
-        lower = self._slope(step, power_kw - self.step_kw)
-        upper = self._slope(step, power_kw + self.step_kw)
+        by_kw = self.step_kw * SLOPE_SHARE / SHARE
+        lower, upper = self._slope(step, power_kw - by_kw), self._slope(step, power_kw + by_kw)
         return (-np.inf if lower is None else lower), (np.inf if upper is None else upper)
 
     def _slope(self, step: int, power_kw: float) -> float | None:
