@@ -25,8 +25,12 @@ SPLIT = "realtime_split"
 LINEAR = "linear_programme"
 SMALL = 10_000
 """Sites times steps up to which one linear programme is as fast as coordination by prices."""
-BUILD_S_PER_VALUE = 4e-6
-"""What filling the programme takes for each site and step; a problem that is not filled in time is not begun."""
+LOAD_S = 5e-6
+"""What handing one coefficient to a solver takes, at most; its own time limit starts only then."""
+BUILD_S_PER_VALUE = 8 * LOAD_S
+"""The same for each site and step: a programme that would not be loaded in time is not built."""
+SIMPLEX_S = 4.0
+"""What the simplex needs for a day of `SMALL` values, on two slow processors; grows with their square."""
 SAME_STEP_KW = 1e-6
 
 
@@ -60,7 +64,8 @@ def solve(problem: Problem, options: Options | None = None) -> Allocation:
 def _goes_sequential(problem: Problem, options: Options) -> bool:
     if options.method == "ortools":
         return False
-    if options.method == "auto" and problem.sites * problem.steps <= SMALL:
+    share = problem.sites * problem.steps / SMALL
+    if options.method == "auto" and share <= 1 and SIMPLEX_S * share**2 < options.time_limit_s:
         return False
     from vpp.allocation.sequential import takes
 
@@ -78,7 +83,7 @@ def _solve_linear(problem: Problem, options: Options) -> Allocation:
     if problem.sites * problem.steps * BUILD_S_PER_VALUE < options.time_limit_s and options.solvers:
         lp, layout = build(problem)
         for solver in options.solvers:
-            left_s = options.time_limit_s - (time.perf_counter() - started)
+            left_s = options.time_limit_s - (time.perf_counter() - started) - LOAD_S * len(lp.values)
             if left_s <= 0:
                 break
             solution = run(lp, solver, left_s)
@@ -89,12 +94,16 @@ def _solve_linear(problem: Problem, options: Options) -> Allocation:
             if solution.optimal:
                 best = solution
                 break
+    if best is not None and best.optimal:
+        return _answer(problem, options, layout, best, bound, started, tuple(attempts))
+    split = assemble(
+        problem, split_all(problem), started=started, gap=options.gap, bound=bound,
+        method=SPLIT, status=SPLIT, attempts=tuple(attempts),
+    )  # fmt: skip
     if best is None:
-        return assemble(
-            problem, split_all(problem), started=started, gap=options.gap, bound=bound,
-            method=SPLIT, status=SPLIT, attempts=tuple(attempts),
-        )  # fmt: skip
-    return _answer(problem, options, layout, best, bound, started, tuple(attempts))
+        return split
+    cut_off = _answer(problem, options, layout, best, bound, started, tuple(attempts))
+    return cut_off if cut_off.objective < split.objective else split
 
 
 def _answer(
