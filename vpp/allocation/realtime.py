@@ -216,6 +216,7 @@ def split_all(problem: Problem) -> Floats:
         shave, most = shaving_kw(block, most).T.copy(), most.T.copy()
         absorbs = bool((block.committed & (block.commitment_kw < 0)).any())
         charge = _charge_below_peaks_kw(block).T.copy() if absorbs else np.zeros_like(most)
+        done = np.empty_like(most)
         for k in range(block.steps):
             hours = float(block.step_h[k])
             kept = np.clip(kept - shave[k] * hours, 0.0, None)
@@ -224,8 +225,9 @@ def split_all(problem: Problem) -> Floats:
             given = _served(problem, now, np.minimum(shave[k], energy / hours))
             if feeders is not None:
                 given = _within_feeders(problem, now, feeders, given)
-            power[:, first + k] = given
+            done[k] = given
             stored = np.clip(stored - np.where(given > 0, given / out, given * into) * hours, floor, ceiling)
+        power[:, first : first + block.steps] = done.T
     return power
 
 
@@ -251,9 +253,8 @@ def _served(problem: Problem, now: _Now, own_kw: Floats) -> Floats:
         if kw > have_kw:
             power += _more(now, power, kw - have_kw, sites)
     if main_kw < 0 and asked[t] < 0:
-        # sites whose programme is owed power do not absorb
-        free = ~problem.program_site[programs].any(axis=0) & (power <= 0)
-        power += _more(now, power, main_kw - float(unclaimed.sum()), free)
+        # no programme is owed power in such a step, and who discharges for itself does not absorb
+        power += _more(now, power, main_kw - float(unclaimed.sum()), power <= 0)
     return power
 
 
