@@ -7,8 +7,9 @@ worker is gone, and arrives where it was. Prices go out and sums come back; the 
 
 import pickle
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -123,11 +124,9 @@ class DaskCluster:
         """Send the shards to the workers, as many to each."""
         import dask
 
-        try:
-            self._client.wait_for_workers(1, timeout=self._left(self._alone_s))
-        except TimeoutError as error:
-            raise NotReady(f"{self._address} has no workers") from error
-        workers = self._workers()
+        workers = self._workers(self._alone_s)
+        if not workers:
+            raise NotReady(f"{self._address} has no workers")
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):  # the data goes out once
             self._states = [
                 self._client.submit(
@@ -157,36 +156,44 @@ class DaskCluster:
     def close(self) -> None:
         """Let go of the shards and the connection."""
         self._states = []
-        self._client.close(timeout=CONNECT_S)
+        with suppress(OSError, RuntimeError):  # a scheduler that is gone cannot be told
+            self._client.close(timeout=CONNECT_S)
 
     def _gathered(self, futures: "list[Future]") -> list[Any]:
         """Wait for answers and fetch them, looking now and then whether anybody works on them."""
         from distributed import wait
-        from distributed.scheduler import KilledWorker
 
-        alone_since: float | None = None
         while True:
-            try:
-                with self._client.as_current():
-                    wait(futures, timeout=self._left(LOOK_S))
-                answers: list[Any] = self._client.sync(self._client.gather, futures, callback_timeout=self._left())
-            except TimeoutError:
-                now = time.perf_counter()
-                alone_since = None if self._workers() else alone_since or now
-                if alone_since is not None and now - alone_since > self._alone_s:
-                    raise NotReady(f"{self._address} has no workers left") from None
-            except (CancelledError, KilledWorker, OSError) as error:
-                raise NotReady(f"{self._address} gave the shards up: {error}") from error
-            else:
-                return answers
+            with self._explained():
+                try:
+                    with self._client.as_current():
+                        wait(futures, timeout=self._left(LOOK_S))
+                    answers: list[Any] = self._client.sync(self._client.gather, futures, callback_timeout=self._left())
+                except TimeoutError:
+                    if not self._workers(self._alone_s):
+                        raise NotReady(f"{self._address} has no workers left") from None
+                else:
+                    return answers
 
-    def _workers(self) -> list[str]:
-        """Addresses of the workers the scheduler knows."""
+    def _workers(self, wait_s: float) -> list[str]:
+        """Addresses of the workers the scheduler knows; waits so long for the first."""
+        until = time.perf_counter() + wait_s
+        while True:
+            with self._explained():
+                found = self._client.sync(self._client.nthreads, callback_timeout=self._left(CONNECT_S))
+            if found or time.perf_counter() > until:
+                return sorted(found)
+            time.sleep(self._left(0.1))
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn what the library raises into `NotReady`; what our own tasks raise stays as it is."""
+        from distributed.scheduler import KilledWorker, NoWorkerError
+
         try:
-            found: dict[str, int] = self._client.sync(self._client.nthreads, callback_timeout=self._left(CONNECT_S))
-        except (CancelledError, TimeoutError, OSError) as error:
-            raise NotReady(f"{self._address} no longer answers: {error}") from error
-        return sorted(found)
+            yield
+        except (OSError, CancelledError, KilledWorker, NoWorkerError) as error:
+            raise NotReady(f"{self._address} gave up: {error or type(error).__name__}") from error
 
     def _left(self, most_s: float = float("inf")) -> float:
         """Seconds that may still be waited.

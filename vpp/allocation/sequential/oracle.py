@@ -174,8 +174,15 @@ def follow(site, now, step_h, slope, length, count, least, most, energy_price, s
     steps = power.shape[0]
     floor, ceiling = site[FLOOR_KWH], site[CEILING_KWH]
     if ceiling - floor <= 1e-9:
-        for t in range(steps):
+        for t in range(steps):  # any price at which neither direction pays will do
             power[t], energy_price[t] = 0.0, now
+            for k in range(count[t, 1] - 1, -1, -1):
+                value = slope[t, k]
+                first = k == count[t, 1] - 1
+                if first or (k < count[t, 0] and (k == count[t, 0] - 1 or value > energy_price[t])):
+                    energy_price[t] = value
+                elif k >= count[t, 0]:
+                    energy_price[t] = min(energy_price[t], value)
         return
     for t in range(steps):
         energy_price[t] = now
