@@ -1,5 +1,6 @@
 """Where choices are whole: found by OR-Tools for the sites concerned, beside the rest at its price."""
 
+from vpp.allocation.discrete.reserve import Reserved, with_reserve
 from vpp.allocation.discrete.simultaneity import without_simultaneity
 
-__all__ = ["without_simultaneity"]
+__all__ = ["Reserved", "with_reserve", "without_simultaneity"]

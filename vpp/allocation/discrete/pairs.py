@@ -135,7 +135,7 @@ class Whole:
                attempts: tuple[str, ...]) -> Allocation:  # fmt: skip
         """The allocation of these values, costed anew."""
         out, into = self.flows(values)
-        fleet, feeder = _prices(self.problem, self.layout, prices)
+        fleet, feeder = row_prices(self.problem, self.layout, prices)
         return assemble(
             self.problem, out - into, started=started, gap=options.gap, bound=bound, method=MIXED,
             capacity_kw=np.clip(values[self.layout.coupling.capacity], 0.0, None), marginal_price_per_kwh=fleet,
@@ -164,7 +164,8 @@ def grown(lp: LinearProgram) -> Collector:
     )  # fmt: skip
 
 
-def _prices(problem: Problem, layout: Layout, prices: Solution | None) -> tuple[Floats | None, Floats | None]:
+def row_prices(problem: Problem, layout: Layout, prices: Solution | None) -> tuple[Floats | None, Floats | None]:
+    """The fleet's price of each step, (T,), and the feeders', (F,T), where a solution has any."""
     if prices is None:
         return None, None
 
