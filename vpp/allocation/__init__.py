@@ -11,14 +11,15 @@ from vpp.allocation.horizon import horizon_steps
 from vpp.allocation.narrate import constraint_words, worth_words
 from vpp.allocation.problem import Problem
 from vpp.allocation.realtime import split_by_cost, split_by_time_to_go
+from vpp.allocation.reasons import Reason, Reasons, read_reasons
 from vpp.allocation.service import Capability, Plan, capability, plan
 from vpp.allocation.site_files import Explained, explain_file
 from vpp.allocation.supply import Offer, SupplyCurve, next_kw, supply_curve
 
 __all__ = [
     "Allocation", "Capability", "Constraint", "Explained", "ModeState", "Offer", "Options", "Plan", "Policy",
-    "Problem", "SiteExplanation", "StepExplanation", "SupplyCurve", "allocate_file", "capability", "constraint_words",
-    "explain", "explain_file", "full_charge_look_back", "horizon_steps", "next_kw", "options_from", "plan",
-    "read_problem", "solve", "split_by_cost", "split_by_time_to_go", "supply_curve", "worth_words",
-    "write_problem", "write_result",
+    "Problem", "Reason", "Reasons", "SiteExplanation", "StepExplanation", "SupplyCurve", "allocate_file",
+    "capability", "constraint_words", "explain", "explain_file", "full_charge_look_back", "horizon_steps", "next_kw",
+    "options_from", "plan", "read_problem", "read_reasons", "solve", "split_by_cost", "split_by_time_to_go",
+    "supply_curve", "worth_words", "write_problem", "write_result",
 ]  # fmt: skip

@@ -59,8 +59,9 @@ class Standing:
 
 
 def standing(
-    problem: Problem, battery_kw: Floats, soc: Floats, price_per_kwh: Floats, step: int, fleet_price_per_kwh: float
-) -> Standing:
+    problem: Problem, battery_kw: Floats, soc: Floats, price_per_kwh: Floats, step: int, fleet_price_per_kwh: float,
+    found: Marginal | None = None,
+) -> Standing:  # fmt: skip
     """Return where each site stands in `step`.
 
     Args:
@@ -69,9 +70,10 @@ def standing(
         price_per_kwh: what each site is paid, (T,) or (N,T).
         step: the step that is asked about.
         fleet_price_per_kwh: what the fleet pays in this step where no feeder is full.
+        found: the sites' marginal costs in this step, where they are known.
     """
     price = np.broadcast_to(np.asarray(price_per_kwh, dtype=np.float64), battery_kw.shape)
-    found = marginal(problem, battery_kw, soc, price, step)
+    found = found or marginal(problem, battery_kw, soc, price, step)
     power = battery_kw[:, step]
     charging = asks_to_charge(problem, battery_kw, step)
     names = np.where(

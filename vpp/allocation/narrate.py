@@ -89,9 +89,9 @@ def _reason(told: Told, currency: str) -> str:  # noqa: C901 - one case for each
     costs = f"its next kWh would cost {price(told.high_per_kwh, currency)}" if finite else ""
     match told.constraint:
         case Constraint.POWER:
-            return f"its inverter is at its limit; {pays}, more than its last kWh cost"
+            return f"its inverter is at its limit; {pays}, more than one kWh more would cost"
         case Constraint.EXPORT:
-            return f"it may not export more; {pays}, more than its last kWh cost"
+            return f"it may not export more; {pays}, more than one kWh more would cost"
         case Constraint.AVAILABILITY:
             return f"its battery is not available in this step, though {pays}"
         case Constraint.RESERVE | Constraint.ENERGY:

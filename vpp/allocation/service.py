@@ -17,6 +17,7 @@ from vpp.allocation.from_sites import Policy, View, build_problem, drift_buffers
 from vpp.allocation.horizon import owed
 from vpp.allocation.parts import fixed_blocks, soc_of, views
 from vpp.allocation.promise import Capability, capability
+from vpp.allocation.reasons import reasons
 from vpp.domain.commitment import TargetInterval
 from vpp.domain.fleet import Bools, FleetState, Floats
 from vpp.domain.site import Site
@@ -38,7 +39,8 @@ class Plan:
             later ones show what the energy kept back is for.
         shortfall_kw: what is owed and not planned [kW], (T,).
         expected_soc: at the start of each step and at the end, (N,T+1); meaningful where `usable`.
-        info: how it was solved, JSON-able: status, solver, seconds, objective, gap, counts.
+        info: how it was solved, JSON-able: status, solver, seconds, objective, gap, counts; and why each
+            site does what it does in the first step (`reasons.py`).
     """
 
     site_ids: tuple[str, ...]
@@ -73,7 +75,8 @@ def plan(
     started = time.perf_counter()
     policy = policy or Policy()
     modes = mode_sites or {}
-    can = usable(sites, state) & ~needed_at_home(sites, state, np.asarray(net_load_kw), steps, policy)
+    good = usable(sites, state)
+    can = good & ~needed_at_home(sites, state, np.asarray(net_load_kw), steps, policy)
     target_kw, committed = owed(targets, steps)
     aimed_kw = target_kw * (1.0 + policy.delivery_margin)
     drift_soc = drift_buffers(sites, policy, hours_since_full_charge)
@@ -93,13 +96,15 @@ def plan(
     short = np.where(committed, np.clip(target_kw - power.sum(axis=0), 0.0, None), 0.0)
     info = {
         "status": answer.status, "solver": answer.solver, "attempts": list(answer.attempts),
-        "seconds": round(time.perf_counter() - started, 4), "solve_seconds": round(answer.seconds, 4),
+        "solve_seconds": round(answer.seconds, 4),
         "objective": answer.objective, "gap": answer.gap if np.isfinite(answer.gap) else None,
         "sites": len(sites), "usable": int(can.sum()), "mode_sites": len(by_mode.sites), **block_info,
         "marginal_price_per_kwh": [round(float(price), 6) for price in answer.marginal_price_per_kwh],
         "idle_over_export": _named(takes_kw, answer.over_export),
         "idle_over_import": _named(takes_kw, answer.over_import),
+        "reasons": reasons(sites, good, takes_kw, by_mode, problem, answer, power),
     }  # fmt: skip
+    info["seconds"] = round(time.perf_counter() - started, 4)
     return Plan(
         site_ids=tuple(site.id for site in sites), steps=tuple(steps), usable=can, power_kw=power,
         shortfall_kw=np.where(short < 1e-6, 0.0, short), expected_soc=soc, info=info,

@@ -3,7 +3,7 @@
 Called by `vpp explain`, by the pictures' script and by whoever draws the curve.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -84,7 +84,12 @@ def supply_curve(problem: Problem, answer: Allocation, step: int) -> SupplyCurve
         NotReady: the answer has no prices.
     """
     _check(problem, answer, step)
-    parts = [_pieces(problem, answer, rows, step, found) for rows, found in _by_chunks(problem, answer, step)]
+    return curve_of(problem, answer, step, _by_chunks(problem, answer, step))
+
+
+def curve_of(problem: Problem, answer: Allocation, step: int, found: Iterable[tuple[slice, Marginal]]) -> SupplyCurve:
+    """The same where the marginal costs of all sites are known, by parts of the fleet in order."""
+    parts = [_pieces(problem, answer, rows, step, costs) for rows, costs in found]
     price, kw, site = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(price, kind="stable")
     power = answer.battery_kw[:, step]
@@ -93,6 +98,20 @@ def supply_curve(problem: Problem, answer: Allocation, step: int) -> SupplyCurve
         price[order], np.cumsum(kw[order]) - charging + fixed, site[order], float(power.sum()) + fixed,
         float(answer.marginal_price_per_kwh[step]), charging, fixed,
     )  # fmt: skip
+
+
+def thinned(curve: SupplyCurve, most: int) -> tuple[Floats, Floats]:
+    """Price and cumulative power of the curve with at most `most` steps, those next to what is paid kept.
+
+    Steps are joined from its ends, and each joined step keeps the price of its last kW.
+    """
+    ends = np.flatnonzero(np.diff(curve.price_per_kwh, append=np.inf) > 0)
+    if len(ends) > most:
+        here = int(np.searchsorted(curve.price_per_kwh[ends], curve.paid_per_kwh))
+        near = np.arange(max(0, here - most // 4), min(len(ends), here + most // 4))
+        spread = np.linspace(0, len(ends) - 1, most - len(near)).astype(np.int64)
+        ends = ends[np.unique(np.concatenate((near, spread)))]
+    return curve.price_per_kwh[ends], curve.power_kw[ends]
 
 
 def _check(problem: Problem, answer: Allocation, step: int) -> None:
