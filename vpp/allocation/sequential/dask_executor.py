@@ -127,7 +127,8 @@ class DaskCluster:
         workers = self._workers(self._alone_s)
         if not workers:
             raise NotReady(f"{self._address} has no workers")
-        with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):  # the data goes out once
+        no_warning = dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"})  # data goes out once
+        with self._explained(), no_warning:
             self._states = [
                 self._client.submit(
                     begin, packed(shard), key=f"vpp-begin-{self._run}-{i}", workers=[workers[i % len(workers)]],
@@ -143,12 +144,15 @@ class DaskCluster:
         keys = [f"{self._run}-{self._turns}-{i}" for i in range(len(self._states))]
         answers = [f"vpp-answer-{key}" for key in keys]
         if method not in CHANGING:
-            tasks = {a: (answer, state, asked) for a, state in zip(answers, self._states, strict=True)}
-            return self._gathered(self._client.get(tasks, answers, sync=False))
+            return self._gathered(
+                self._started({a: (answer, state, asked) for a, state in zip(answers, self._states, strict=True)})
+            )
         states = [f"vpp-state-{key}" for key in keys]
-        tasks = {s: (proceed, before, asked) for s, before in zip(states, self._states, strict=True)}
+        tasks: dict[str, tuple[Any, ...]] = {
+            s: (proceed, before, asked) for s, before in zip(states, self._states, strict=True)
+        }
         tasks |= {a: (replied, s) for a, s in zip(answers, states, strict=True)}  # one message: it saves 10 ms
-        futures = self._client.get(tasks, states + answers, sync=False)
+        futures = self._started(tasks)
         replies = self._gathered(futures[len(states) :])
         self._states = futures[: len(states)]  # lets go of the states before: the workers free them
         return replies
@@ -158,6 +162,14 @@ class DaskCluster:
         self._states = []
         with suppress(OSError, RuntimeError):  # a scheduler that is gone cannot be told
             self._client.close(timeout=CONNECT_S)
+
+    def _started(self, tasks: dict[str, tuple[Any, ...]]) -> "list[Future]":
+        """Hand tasks to the scheduler, by key; returns their futures in that order."""
+        if self._client.status != "running":
+            raise NotReady(f"{self._address} is not connected any more")
+        with self._explained():
+            futures: list[Future] = self._client.get(tasks, list(tasks), sync=False)
+        return futures
 
     def _gathered(self, futures: "list[Future]") -> list[Any]:
         """Wait for answers and fetch them, looking now and then whether anybody works on them."""

@@ -49,9 +49,23 @@ def load(site, net_kw, may, bought, sold, rows):
 
 
 @kernel
+def rank(demand, peaks, ranked):
+    """Write the windows from the highest peak to the lowest; free ones are left out. Returns their number."""
+    windows = 0
+    for w in range(peaks.shape[0]):
+        if demand[w] > 0.0:
+            k = windows
+            while k > 0 and peaks[ranked[k - 1]] < peaks[w]:
+                ranked[k] = ranked[k - 1]
+                k -= 1
+            ranked[k] = w
+            windows += 1
+    return windows
+
+
+@kernel
 def lay_out(
-    site, rows, step_h, price, surcharge, window, demand, peaks, c_rate, factor, tier_kw, tier_price, slope, length,
-    count,
+    site, rows, step_h, price, surcharge, window, demand, peaks, c_rate, factor, ranked, slope, length, count
 ):  # fmt: skip
     """Write each step's pieces: cost per stored kWh given up, stored kWh, number of charging and of all pieces.
 
@@ -60,48 +74,40 @@ def lay_out(
     """
     export, capacity, wear = site[EXPORT_KW], site[CAPACITY_KWH], site[WEAR]
     into, out = site[CHARGE_EFFICIENCY], site[DISCHARGE_EFFICIENCY]
-    windows, wear_tiers = peaks.shape[0], c_rate.shape[0]
+    windows, wear_tiers = rank(demand, peaks, ranked), c_rate.shape[0]
     for t in range(price.shape[0]):
         hours, net, earned = step_h[t], rows[NET, t], price[t]
-        bought, sold = rows[BOUGHT, t] + surcharge[t], rows[SOLD, t]
-        tiers, extra = 0, 0.0
-        for w in range(windows):
-            if window[w, t] and demand[w] > 0.0:
-                k = tiers
-                while k > 0 and tier_kw[k - 1] < peaks[w]:
-                    tier_kw[k], tier_price[k] = tier_kw[k - 1], tier_price[k - 1]
-                    k -= 1
-                tier_kw[k], tier_price[k] = peaks[w], demand[w] / hours
-                extra += tier_price[k]
-                tiers += 1
+        bought, sold, extra = rows[BOUGHT, t] + surcharge[t], rows[SOLD, t], 0.0
+        for j in range(windows):
+            if window[ranked[j], t]:
+                extra += demand[ranked[j]] / hours
         k, top, above = 0, rows[CHARGE, t], extra
         if top > 0.0:
             per_kwh, stored = 1.0 / into, hours * into
-            for j in range(tiers):
-                edge = max(tier_kw[j] - net, 0.0)
+            for j in range(windows + 3):
+                if j < windows:
+                    if not window[ranked[j], t]:
+                        continue
+                    edge, cost = max(peaks[ranked[j]] - net, 0.0), bought + above
+                    above -= demand[ranked[j]] / hours
+                elif j == windows:
+                    edge, cost = max(-net, 0.0), bought
+                elif j == windows + 1:
+                    edge, cost = max(-net - export, 0.0), sold
+                else:
+                    edge, cost = 0.0, 0.0
                 if top > edge:
-                    slope[t, k], length[t, k] = -(bought + above + earned) * per_kwh, (top - edge) * stored
+                    slope[t, k], length[t, k] = -(cost + earned) * per_kwh, (top - edge) * stored
                     k, top = k + 1, edge
-                above -= tier_price[j]
-            edge = max(-net, 0.0)
-            if top > edge:
-                slope[t, k], length[t, k] = -(bought + earned) * per_kwh, (top - edge) * stored
-                k, top = k + 1, edge
-            edge = max(-net - export, 0.0)
-            if top > edge:
-                slope[t, k], length[t, k] = -(sold + earned) * per_kwh, (top - edge) * stored
-                k, top = k + 1, edge
-            if top > 0.0:
-                slope[t, k], length[t, k] = -earned * per_kwh, top * stored
-                k += 1
         count[t, 0] = k
-        most, done, above, worn, p = rows[DISCHARGE, t], 0.0, extra, wear, 0
-        stored = hours / out
-        for j in range(tiers + 2):
-            if j < tiers:
-                upto, saved = min(net - tier_kw[j], most), bought + above
-                above -= tier_price[j]
-            elif j == tiers:
+        most, done, above, worn, p, stored = rows[DISCHARGE, t], 0.0, extra, wear, 0, hours / out
+        for j in range(windows + 2 if most > 0.0 else 0):
+            if j < windows:
+                if not window[ranked[j], t]:
+                    continue
+                upto, saved = min(net - peaks[ranked[j]], most), bought + above
+                above -= demand[ranked[j]] / hours
+            elif j == windows:
                 upto, saved = min(net, most), bought
             else:
                 upto, saved = most, sold
@@ -176,13 +182,10 @@ def follow(site, now, step_h, slope, length, count, least, most, energy_price, s
     if ceiling - floor <= 1e-9:
         for t in range(steps):  # any price at which neither direction pays will do
             power[t], energy_price[t] = 0.0, now
-            for k in range(count[t, 1] - 1, -1, -1):
-                value = slope[t, k]
-                first = k == count[t, 1] - 1
-                if first or (k < count[t, 0] and (k == count[t, 0] - 1 or value > energy_price[t])):
-                    energy_price[t] = value
-                elif k >= count[t, 0]:
-                    energy_price[t] = min(energy_price[t], value)
+            for k in range(count[t, 0]):
+                energy_price[t] = slope[t, k] if k == 0 else max(energy_price[t], slope[t, k])
+            for k in range(count[t, 1] if count[t, 0] == 0 else 0):
+                energy_price[t] = slope[t, k] if k == 0 else min(energy_price[t], slope[t, k])
         return
     for t in range(steps):
         energy_price[t] = now

@@ -25,8 +25,7 @@ class Work(NamedTuple):
     slope: Floats
     length: Floats
     counts: npt.NDArray[np.int64]
-    tier_kw: Floats
-    tier_price: Floats
+    ranked: npt.NDArray[np.int64]
     least: Floats
     most: Floats
     energy_price: Floats
@@ -50,7 +49,7 @@ def work_for(tables: Tables) -> Work:
     return Work(
         rows=np.zeros((ROWS, steps)), slopes=np.zeros(room), lengths=np.zeros(room),
         slope=np.zeros((steps, pieces)), length=np.zeros((steps, pieces)), counts=np.zeros((steps, 2), dtype=np.int64),
-        tier_kw=np.zeros(windows + 1), tier_price=np.zeros(windows + 1), least=np.zeros(steps + 1),
+        ranked=np.zeros(windows + 1, dtype=np.int64), least=np.zeros(steps + 1),
         most=np.zeros(steps + 1), energy_price=np.zeros(steps), span=np.zeros((4, steps + 1)), none=np.zeros(steps),
         surcharge=np.zeros(steps), peak_price=np.zeros((windows, steps)), peak_sum=np.zeros(windows),
         trial=np.zeros(steps), highest=np.zeros(windows), peaks=np.zeros(windows),
@@ -134,8 +133,7 @@ def one_pass(i, tables, price, peaks, work):
     )
     slope, length, count, trial = work.slope, work.length, work.counts, work.trial
     lay_out(
-        site, rows, step_h, price, work.none, window, demand, peaks, c_rate, factor, work.tier_kw, work.tier_price,
-        slope, length, count,
+        site, rows, step_h, price, work.none, window, demand, peaks, c_rate, factor, work.ranked, slope, length, count,
     )  # fmt: skip
     start = price_energy(site, slope, length, count, work.slopes, work.lengths, work.least, work.most)
     follow(site, start, step_h, slope, length, count, work.least, work.most, work.energy_price, work.span, trial)
@@ -167,7 +165,7 @@ def undercut_with(i, tables, price, windows, work):
             surcharge[t] += work.peak_price[w, t] / step_h[t]
     lay_out(
         site, work.rows, step_h, price, surcharge, tables.window, tables.demand_price[i], work.none[:0],
-        tables.wear_c_rate, tables.wear_factor, work.tier_kw, work.tier_price, work.slope, work.length, work.counts,
+        tables.wear_c_rate, tables.wear_factor, work.ranked, work.slope, work.length, work.counts,
     )  # fmt: skip
     value = undercut(site, work.rows, step_h, surcharge, work.energy_price, work.slope, work.length, work.counts)
     for w in range(windows):
