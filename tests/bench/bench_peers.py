@@ -66,8 +66,10 @@ PEERS = (
 )
 
 
-def run() -> dict[str, Any]:
+def run(sizes: tuple[int, ...] | None = None) -> dict[str, Any]:
     """Return every row, the table as text, and how much slower HiGHS's best method was; JSON-able.
+
+    Without `sizes`: 100 and 1,000 sites, or what VPP_BENCH_QUICK says.
 
     Raises:
         NotReady: there is no uv.
@@ -75,7 +77,7 @@ def run() -> dict[str, Any]:
     if shutil.which("uv") is None:
         raise NotReady("uv is not on PATH: it makes the environment of each peer")
     limit_s = float(os.environ.get("VPP_BENCH_LIMIT_S", LIMIT_S))
-    sizes = (100,) if os.environ.get("VPP_BENCH_QUICK") == "1" else (100, 1000)
+    sizes = sizes or ((100,) if os.environ.get("VPP_BENCH_QUICK") == "1" else (100, 1000))
     missing = {packages: why for packages in {peer.packages for peer in PEERS} if (why := _install(packages))}
     rows: list[dict[str, Any]] = []
     for sites in sizes:
