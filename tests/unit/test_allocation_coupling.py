@@ -173,6 +173,27 @@ def _transport(p: Problem, battery_kw: np.ndarray) -> float:
     return float(result.objective_value())
 
 
+@FEW
+@given(SEEDS, st.floats(0.0, 40.0))
+def test_owing_a_programme_more_never_costs_less(seed: int, more_kw: float) -> None:
+    arrays = {**instance("programs", 4, seed).arrays(), "excess_price_per_kwh": 0.0}
+    less = solve(Problem.build(arrays), ORTOOLS)
+    raised = {**arrays, "program_commitment_kw": arrays["program_commitment_kw"] + more_kw}
+    more = solve(Problem.build(raised), ORTOOLS)
+    assert more.objective >= less.objective - 1e-6 * max(1.0, abs(less.objective))
+    assert (more.marginal_price_per_kwh >= -1e-9).all()
+
+
+@FEW
+@given(SEEDS)
+def test_the_order_of_sites_changes_no_total_whatever_ties_them_together(seed: int) -> None:
+    problem = instance("mixed", 6, seed)
+    turned = problem.only(np.random.default_rng(seed).permutation(6))
+    there, back = solve(problem, ORTOOLS), solve(turned, ORTOOLS)
+    assert back.objective == pytest.approx(there.objective, rel=1e-9, abs=1e-7)
+    np.testing.assert_array_equal(back.over_feeder, there.over_feeder)
+
+
 def test_sites_with_the_same_programmes_are_one_pattern() -> None:
     found = patterns(homes(program_commitment_kw=np.ones((2, 1)), program_site=[[True, True], [False, False]]))
     assert found.of_site.tolist() == [0, 0]

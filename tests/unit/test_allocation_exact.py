@@ -201,3 +201,13 @@ def test_a_segment_ends_only_where_the_direction_can_turn() -> None:
     ends = segment_ends(discharge, charge)
     assert np.flatnonzero(ends[0]).tolist() == [2, 3, 4, 5]
     assert np.flatnonzero(ends[1]).tolist() == [5]
+
+
+@pytest.mark.parametrize("audit", ["sample", "full"])
+def test_a_second_look_is_another_solvers(audit: str) -> None:
+    answer = solve(random_problem(4), Options(audit=audit))
+    assert answer.audit is not None
+    assert answer.audit["passed"]
+    assert {answer.solver, answer.audit["solver"]} == {"glop", "highs"}
+    assert answer.audit["worst_relative_difference"] <= 1e-9
+    assert solve(random_problem(4)).audit is None

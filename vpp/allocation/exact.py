@@ -11,7 +11,7 @@ import numpy as np
 
 from vpp.allocation.answer import Allocation, assemble
 from vpp.allocation.linear import Layout, build
-from vpp.allocation.options import Options
+from vpp.allocation.options import Options, SolverName
 from vpp.allocation.problem import Problem
 from vpp.allocation.realtime import split_all
 from vpp.allocation.solver import Solution, run
@@ -32,6 +32,7 @@ BUILD_S_PER_VALUE = 8 * LOAD_S
 SIMPLEX_S = 4.0
 """What the simplex needs for a day of `SMALL` values, on two slow processors; grows with their square."""
 SAME_STEP_KW = 1e-6
+SAME_VALUE = 1e-6
 
 
 def solve(problem: Problem, options: Options | None = None) -> Allocation:
@@ -95,7 +96,8 @@ def _solve_linear(problem: Problem, options: Options) -> Allocation:
                 best = solution
                 break
     if best is not None and best.optimal:
-        return _answer(problem, options, layout, best, bound, started, tuple(attempts))
+        answer = _answer(problem, options, layout, best, bound, started, tuple(attempts))
+        return answer if options.audit == "none" else _second_look(problem, options, lp, best, answer, started)
     split = assemble(
         problem, split_all(problem), started=started, gap=options.gap, bound=bound,
         method=SPLIT, status=SPLIT, attempts=tuple(attempts),
@@ -140,7 +142,29 @@ def _without_simultaneity(problem: Problem, options: Options, netted: Allocation
     from vpp.allocation.discrete import without_simultaneity
 
     chosen = without_simultaneity(problem, options)
-    return chosen if chosen.objective < netted.objective or chosen.bound > netted.bound else netted
+    best = min((netted, chosen), key=lambda answer: answer.objective)
+    bound = min(max(netted.bound, chosen.bound), best.objective)
+    gap = (best.objective - bound) / max(1.0, abs(best.objective))
+    status = "optimal" if gap <= options.gap else "feasible"
+    return replace(best, bound=bound, gap=gap, status=status, seconds=netted.seconds + chosen.seconds)
+
+
+def _second_look(
+    problem: Problem, options: Options, lp: LinearProgram, solution: Solution, answer: Allocation, started: float
+) -> Allocation:
+    """Have another solver solve the same programme in the time that is left, and say whether it agrees."""
+    since = time.perf_counter()
+    other = SolverName.HIGHS if solution.solver is SolverName.GLOP else SolverName.GLOP
+    second = run(lp, other, max(options.time_limit_s - (since - started), LOAD_S))
+    value = _value(lp, solution) + lp.offset
+    apart = abs(_value(lp, second) + lp.offset - value) / max(1.0, abs(value)) if second.optimal else float("inf")
+    passed = apart <= SAME_VALUE
+    why = () if passed else (f"{other}: {second.status}, {apart:.1e} apart",)
+    audit = {
+        "sites": problem.sites, "worst_relative_difference": apart if second.optimal else None, "solver": str(other),
+        "seconds": time.perf_counter() - since, "passed": passed, "failures": list(why),
+    }  # fmt: skip
+    return replace(answer, audit=audit, seconds=time.perf_counter() - started)
 
 
 def marginal_price(problem: Problem, layout: Layout, solution: Solution) -> Floats:

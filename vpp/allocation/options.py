@@ -28,7 +28,8 @@ class Options:
         workers: threads; None takes as many as there are processors. The linear programme uses one.
         method: "ortools" is one linear programme; "sequential" coordinates the sites by prices, for large
             fleets; "auto" chooses.
-        audit: how many sites of an answer are solved again by a linear programme at the final prices.
+        audit: of a large fleet, how many sites are solved again by a linear programme at the final prices; a small
+            problem is solved again as a whole by the other solver, in the time that is left.
         seed: of every random choice.
         solvers: linear solvers, tried in this order until one proves its optimum.
         fairness_epsilon: share of the best cost that may be spent on fairness; None for none.

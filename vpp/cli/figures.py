@@ -41,7 +41,7 @@ def allocate(
     workers: Annotated[int | None, typer.Option(help="Threads; as many as processors if not given.")] = None,
     method: Annotated[str, typer.Option(help="auto, ortools or sequential.")] = "auto",
     audit: Annotated[
-        str, typer.Option(help="none, sample or full: sites of a large fleet that OR-Tools solves again.")
+        str, typer.Option(help="none, sample or full: how much of the answer OR-Tools solves again.")
     ] = "none",
     seed: Annotated[int, typer.Option(help="Of random choices: the same seed gives the same answer.")] = 0,
     json_to: JsonTo = None,
