@@ -61,7 +61,7 @@ def idle_breach(problem: Problem, tolerance_kw: float = 1e-6) -> IdleBreach:
     """Return where the site alone, without its battery, breaks its interconnection limits."""
     net = problem.net_load_kw
     return IdleBreach(
-        -net > problem.export_limit_kw[:, None] + tolerance_kw,
+        net < -problem.export_limit_kw[:, None] - tolerance_kw,
         net > problem.import_limit_kw[:, None] + tolerance_kw,
     )
 
