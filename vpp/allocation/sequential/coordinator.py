@@ -17,6 +17,7 @@ from vpp.allocation.sequential.executors import Executor
 from vpp.allocation.sequential.shards import Turn
 from vpp.domain.fleet import Floats
 
+SITE_PASSES, MOST_SITE_PASSES = 6, 40
 CLOSING_SHARE = 0.05
 CLOSING_STIFFNESS = 10.0
 EXCHANGES = 16
@@ -61,6 +62,8 @@ class Coordinator:
     progress: Callable[[str], None] | None = None
     epochs: int = 0
     passes: float = 0.0
+    site_passes: int = SITE_PASSES
+    """Most passes over the steps in one site's search for its peaks; more once nothing moves any more."""
     lower: float = -np.inf
     upper: float = np.inf
     price: Floats = field(init=False)
@@ -116,6 +119,8 @@ class Coordinator:
                 hopeful = moved / size + self._residual_gap() / size
                 if (hopeful < 1.5 * gap or self.epochs % 8 == 0) and self._prove(following, gap):
                     return True
+                if moved / size < 0.1 * gap:
+                    self.site_passes = min(2 * self.site_passes, MOST_SITE_PASSES)
             if self.progress:
                 missing = np.abs(self._missing_kw()).max() / self._reference_kw
                 self.progress(f"epoch {self.epochs} moved {moved / size:.1e} missing {missing:.1e} gap {self.gap:.1e}")
@@ -133,7 +138,7 @@ class Coordinator:
         )  # fmt: skip
 
     def _epoch(
-        self, *, first: bool = False, share: float = 1.0, stiffness: float, deadline: float, passes: int = 8
+        self, *, first: bool = False, share: float = 1.0, stiffness: float, deadline: float
     ) -> float:
         """One pass over all shards in a number of exchanges; returns the sum of Frank-Wolfe gaps."""
         parts = EXCHANGES if self.shards > 1 else 1
@@ -146,7 +151,7 @@ class Coordinator:
             turn = Turn(
                 market=self._market(stiffness), delivered_kw=self.delivered_kw,
                 feeder_kw=self.feeder_kw, copies=self.shards, epoch=2 * self.epochs + (share < 1.0), part=part,
-                parts=parts, share=share, first=first, passes=passes,
+                parts=parts, share=share, first=first, passes=self.site_passes,
             )  # fmt: skip
             for reply in self.executor.call("take", turn):
                 self.delivered_kw = self.delivered_kw + reply.delivered_kw
