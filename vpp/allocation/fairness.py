@@ -182,7 +182,7 @@ def _by_programmes(search: _Search) -> None:
 
 
 def _by_prices(search: _Search) -> None:
-    """Price wear by use, solve again, mix in; a price that was too strong is halved."""
+    """Price wear by use, solve again, mix in; a price whose answer is too dear is halved, one too weak doubled."""
     problem, strength = search.problem, 1.0
     scale = PRICE_SHARE * float(np.abs(problem.import_price_per_kwh).mean()) + 0.01
     for _ in range(PRICE_ROUNDS):
@@ -193,18 +193,23 @@ def _by_prices(search: _Search) -> None:
         wear = np.clip(problem.wear_price_per_kwh + strength * scale * away, 0.0, 1e4)
         dearer = Problem.build({**problem.arrays(), "wear_price_per_kwh": wear})
         options = replace(search.options, fairness_epsilon=None, time_limit_s=search.left_s)
-        if not _mix(search, solve(dearer, options)):
-            strength /= 2.0
+        taken, too_dear = _mix(search, solve(dearer, options))
+        if not taken:
+            strength *= 0.5 if too_dear else 2.0
 
 
-def _mix(search: _Search, other: Allocation) -> bool:
-    """Offer mixtures of the fairest answer until now and another, the most equal first."""
+def _mix(search: _Search, other: Allocation) -> tuple[bool, bool]:
+    """Offer mixtures of the fairest answer until now and another, the most equal first.
+
+    Returns whether one was taken, and whether one that is fairer cost too much.
+    """
     now = search.allocation
     toward_kw = other.battery_kw - now.battery_kw
 
     def gini(share: float) -> float:
         return Inequality.of(search.used(now.battery_kw + share * toward_kw)[search.able]).gini
 
+    too_dear = False
     for share in sorted(SHARES, key=gini):
         power = now.battery_kw + share * toward_kw
         capacity = now.capacity_kw + share * (other.capacity_kw - now.capacity_kw)
@@ -215,8 +220,9 @@ def _mix(search: _Search, other: Allocation) -> bool:
             solver=search.best.solver, attempts=search.best.attempts, audit=search.best.audit,
         )  # fmt: skip
         if search.offer(made, "prices"):
-            return True
-    return False
+            return True, too_dear
+        too_dear |= made.objective > search.budget
+    return False, too_dear
 
 
 def _keeping_promises(search: _Search, lp: LinearProgram, layout: Layout) -> LinearProgram:
