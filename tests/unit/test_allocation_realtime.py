@@ -236,6 +236,21 @@ def test_many_sites_get_what_sorting_all_of_them_gives(
         np.testing.assert_allclose(share, reference(method, part * total, fleet, weighted), rtol=1e-9, atol=1e-7)
 
 
+@pytest.mark.parametrize("kind", list(strange_fleets()))
+def test_a_sample_that_misleads_costs_time_and_not_the_answer(kind: str, strange: dict[str, Fleet]) -> None:
+    # imported here, as the product does: the compiler is slow to load
+    from vpp.allocation import split_kernels as kernels
+
+    limit, price, slope = (strange[kind][name] for name in ("limit", "price", "slope"))
+    for method, second in ((kernels.COST, None), (kernels.QUADRATIC, slope)):
+        sites = kernels.sites_of(method, limit, price, second)
+        for part in (0.1, 0.5, 0.9):
+            target = part * float(limit.sum())
+            share = kernels.split(sites, target, 1, spread=0.0)
+            expected = fill(Ramps(price, price if second is None else price + slope * limit, limit), target)
+            np.testing.assert_allclose(share, expected, rtol=1e-9, atol=1e-7)
+
+
 @every_method
 def test_the_number_of_threads_does_not_change_a_bit(method: str) -> None:
     fleet = a_fleet(2, 230_000)
@@ -320,10 +335,19 @@ def test_a_programme_is_served_by_its_own_sites_and_the_dearer_one_first() -> No
     np.testing.assert_allclose(answer.program_shortfall_kw[:, 1], [2, 0])
 
 
+def test_the_dearer_programme_is_not_left_short_by_the_cheaper_one() -> None:
+    problem = a_problem(
+        commitment_kw=np.zeros(4), program_commitment_kw=np.array([[8.0, 0, 0, 0], [5.0, 0, 0, 0]]),
+        program_site=np.array([[True, True], [True, False]]),
+        program_shortfall_price_per_kwh=np.array([[5.0], [20.0]]) * np.ones(4),
+    )  # fmt: skip
+    np.testing.assert_allclose(split_all(problem)[:, 0], [5, 5])
+
+
 def test_what_a_feeder_does_not_carry_is_asked_of_the_others() -> None:
     problem = a_problem(
-        commitment_kw=np.full(4, 3.0), feeder=np.array([0, -1]), feeder_parent=np.array([-1]),
-        feeder_export_limit_kw=np.zeros((1, 4)), net_load_kw=np.array([[0.5] * 4, [2.0] * 4]),
+        commitment_kw=np.full(4, 3.0), feeder=np.array([0, 1]), feeder_parent=np.array([-1, -1]),
+        feeder_export_limit_kw=np.array([[0.0], [9.0]]) * np.ones(4), net_load_kw=np.array([[0.5] * 4, [2.0] * 4]),
     )  # fmt: skip
     power = split_all(problem)
     assert power[0].max() <= 0.5 + 1e-9

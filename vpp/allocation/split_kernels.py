@@ -21,8 +21,8 @@ from vpp.domain.fleet import Floats
 
 COST, QUADRATIC, TIME_TO_GO, RAMPS = 0, 1, 2, 3
 BLOCK = 2048
-PER_SAMPLE, LEAST_SAMPLE, MOST_SAMPLE = 50, 500, 8192
-FEW = 1500
+PER_SAMPLE, LEAST_SAMPLE, MOST_SAMPLE = 25, 500, 8192
+FEW = 4000
 """So many undecided sites are searched by sorting."""
 SPREAD = 3.5
 """Standard deviations of the sample's error on either side; a miss costs one more pass."""
@@ -71,12 +71,15 @@ def _ramp(sites: Sites, i: int) -> tuple[float, float, float]:
         return sites.first[i], sites.first[i], cap
     if sites.kind == RAMPS:
         return sites.first[i], sites.second[i], cap
-    weight = sites.weight[i] if sites.weight.shape[0] > 0 else 1.0
+    weighted = sites.weight.shape[0] > 0
     if sites.kind == QUADRATIC:
-        return sites.first[i], sites.first[i] + sites.second[i] / weight * cap, cap
-    energy = sites.first[i]
+        slope = sites.second[i] / sites.weight[i] if weighted else sites.second[i]
+        return sites.first[i], sites.first[i] + slope * cap, cap
+    weight, energy = sites.weight[i] if weighted else 1.0, sites.first[i]
     hours = min(energy / cap, MOST_HOURS) if cap > 0.0 else 0.0
-    return -weight * hours, -weight * max(hours - sites.step_h, 0.0), min(cap, energy / sites.step_h)
+    if hours < sites.step_h:
+        cap = min(cap, energy / sites.step_h)
+    return -weight * hours, -weight * max(hours - sites.step_h, 0.0), cap
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -142,6 +145,18 @@ def _write(sites: Sites, level: float, first: int, last: int, share: Floats, sum
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _total(start: Floats, end: Floats, cap: Floats, level: float, ties: float) -> float:
+    """What ramps give together at a level, and this share of the jumps at it."""
+    total = 0.0
+    for i in range(cap.shape[0]):
+        jump = end[i] <= start[i]
+        part = min(max((level - start[i]) / (end[i] - start[i] + jump), 0.0), 1.0)
+        step = 1.0 * (start[i] < level) + ties * (start[i] == level)
+        total += cap[i] * (step if jump else part)
+    return total
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def _at_level(sites: Sites, level: float, jumps_only: bool, first: int, last: int, at: Ints) -> int:
     """Pick the sites whose ramp or jump, or whose jump only, is at the level; returns how many."""
     picked = 0
@@ -184,7 +199,9 @@ def by_hours(edges_h: Floats, power_kw: Floats, energy_kwh: Floats, threads: int
     return total[:, 0], total[:, 1]
 
 
-def split(sites: Sites, target_kw: float, threads: int, tie_weight: Floats | None = None) -> Floats:
+def split(
+    sites: Sites, target_kw: float, threads: int, tie_weight: Floats | None = None, spread: float = SPREAD
+) -> Floats:
     """Return what each site gives so that together they reach the target, or all they have [kW], (N,).
 
     Args:
@@ -192,9 +209,10 @@ def split(sites: Sites, target_kw: float, threads: int, tie_weight: Floats | Non
         target_kw: power wanted, 0 or more.
         threads: how many work at once; the answer is the same to the last bit whatever their number.
         tie_weight: (N,); how sites of the same price share, else the lower index comes first.
+        spread: standard deviations of the sample's error to allow for; matters for speed only.
     """
     with _Pool(threads if len(sites.cap_kw) >= THREADED else 1) as pool:
-        level = _find(sites, target_kw, pool)
+        level = _find(sites, target_kw, pool, spread)
         share = np.empty(len(sites.cap_kw))
         sums = np.empty((_blocks(sites), 2))
         pool.each(_blocks(sites), lambda first, last: _write(sites, level, first, last, share, sums))
@@ -278,14 +296,14 @@ class _Seen(NamedTuple):
     rest: _Search
 
 
-def _find(sites: Sites, target_kw: float, pool: _Pool) -> float:
+def _find(sites: Sites, target_kw: float, pool: _Pool, spread: float) -> float:
     """Return the level that reaches the target; inf where all together do not."""
     left, narrow = _Search(sites, target_kw), False
     for attempt in range(MOST_ROUNDS):
         count = len(left.sites.cap_kw)
         if count <= FEW:
             break
-        low, high = _guess(left, narrow)
+        low, high = _guess(left, narrow, spread)
         seen = _look(left, low, high, pool)
         if attempt == 0 and target_kw >= seen.total_kw:
             return np.inf
@@ -311,7 +329,11 @@ def _last(left: _Search) -> float:
     if left.steady > 0.0:
         parts = ((ramps.start, left.low), (ramps.end, left.high), (ramps.cap_kw, left.steady * (left.high - left.low)))
         ramps = Ramps(*(np.append(array, value) for array, value in parts))
-    return min(find_level(ramps, left.target_kw), left.high)
+    return min(find_level(ramps, left.target_kw, _total_kw), left.high)
+
+
+def _total_kw(ramps: Ramps, level: float, ties: float) -> float:
+    return float(_total(ramps.start, ramps.end, ramps.cap_kw, level, ties))
 
 
 def _look(left: _Search, low: float, high: float, pool: _Pool) -> _Seen:
@@ -329,7 +351,7 @@ def _look(left: _Search, low: float, high: float, pool: _Pool) -> _Seen:
     return _Seen(base + least, base + risen + most, total, search)
 
 
-def _guess(left: _Search, narrow: bool) -> tuple[float, float]:
+def _guess(left: _Search, narrow: bool, spread: float) -> tuple[float, float]:
     """Two levels between which a sample expects the answer, or one that halves the search if `narrow`."""
     count = len(left.sites.cap_kw)
     drawn = min(max(count // PER_SAMPLE, LEAST_SAMPLE), MOST_SAMPLE)
@@ -341,7 +363,7 @@ def _guess(left: _Search, narrow: bool) -> tuple[float, float]:
     middle = level[min(int(np.searchsorted(reached, wanted)), len(level) - 1)]
     at_low = at_high = middle
     if not narrow:
-        error = SPREAD * math.sqrt(drawn) * float(sample.given_kw(middle).std())
+        error = spread * math.sqrt(drawn) * float(sample.given_kw(middle).std())
         below = int(np.searchsorted(reached, wanted - error)) - 1
         above = int(np.searchsorted(reached, wanted + error))
         at_low = level[below] if below >= 0 else left.low

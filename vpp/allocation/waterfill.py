@@ -8,6 +8,7 @@ Every split of one interval is the same search. A site gives nothing below `star
 cost when idle and at full power. Time to go: minus its hours, before and after the step.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,17 +35,28 @@ class Ramps:
         step = np.where(self.start < level, 1.0, np.where(self.start == level, ties, 0.0))
         return np.asarray(self.cap_kw * np.where(jump, step, part))
 
+    def total_kw(self, level: float, ties: float) -> float:
+        """What they give together."""
+        return float(self.given_kw(level, ties).sum())
 
-def find_level(ramps: Ramps, target_kw: float) -> float:
+
+def find_level(
+    ramps: Ramps, target_kw: float, total_kw: Callable[[Ramps, float, float], float] = Ramps.total_kw
+) -> float:
     """Return the lowest level at which the ramps and the jumps at it reach the target; inf where none does.
 
     Bisects over the ramps' own corners and sums afresh at each, so that no rounding builds up.
+
+    Args:
+        ramps: the sites.
+        target_kw: power wanted.
+        total_kw: sums what they give at a level, as `Ramps.total_kw` does.
     """
     corners = np.unique(np.concatenate((ramps.start, ramps.end)))
     low, high = -1, len(corners)
     while high - low > 1:
         middle = (low + high) // 2
-        if ramps.given_kw(corners[middle], 1.0).sum() >= target_kw:
+        if total_kw(ramps, corners[middle], 1.0) >= target_kw:
             high = middle
         else:
             low = middle
@@ -53,7 +65,7 @@ def find_level(ramps: Ramps, target_kw: float) -> float:
     if low < 0:
         return float(corners[0])
     # between two corners everything is straight; at the upper one there may be a jump
-    at_low, before_high = ramps.given_kw(corners[low], 1.0).sum(), ramps.given_kw(corners[high], 0.0).sum()
+    at_low, before_high = total_kw(ramps, corners[low], 1.0), total_kw(ramps, corners[high], 0.0)
     if target_kw >= before_high or before_high <= at_low:
         return float(corners[high])
     part = (target_kw - at_low) / (before_high - at_low)
