@@ -15,6 +15,7 @@ from distributed import LocalCluster
 
 from tests.builders_instances import instance
 from vpp.allocation import Problem
+from vpp.allocation.sequential import dask_executor
 from vpp.allocation.sequential.coordinator import Coordinator, Scale, Start
 from vpp.allocation.sequential.coupling import coupling_of
 from vpp.allocation.sequential.dask_executor import DaskCluster
@@ -89,7 +90,7 @@ def a_cluster(workers: int) -> LocalCluster:
     """A scheduler here, and worker processes of one thread each that a nanny starts again."""
     return LocalCluster(
         n_workers=workers, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0",
-        memory_limit=0,
+        memory_limit=0, preload=dask_executor.__name__,
         silence_logs=50,
     )  # fmt: skip
 

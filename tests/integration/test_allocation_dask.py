@@ -86,6 +86,23 @@ def test_two_workers_give_it_too_and_share_the_shards(
     assert min(held) >= 1
 
 
+def test_a_worker_joins_with_the_oracle_compiled_for_what_it_will_be_sent(in_process: Any) -> None:
+    with a_cluster(1) as cluster, Client(cluster.scheduler_address, set_as_default=False) as client:
+        (before,) = client.run(_compiled).values()
+        with _connected(cluster) as executor:
+            coordinate(instance("p3", 100, 0), executor, 2)
+        (after,) = client.run(_compiled).values()
+    assert before > 0
+    assert after == before
+
+
+def _compiled() -> int:
+    """Versions of the compiled functions in a worker's memory."""
+    from vpp.allocation.sequential import epochs
+
+    return sum(len(function.signatures) for function in vars(epochs).values() if hasattr(function, "signatures"))
+
+
 def test_arrays_arrive_as_the_kernels_were_compiled_for(two_workers: LocalCluster) -> None:
     shard = _shards(1)[0]
     state = begin(packed(shard))

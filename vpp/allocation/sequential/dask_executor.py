@@ -36,7 +36,7 @@ def packed(thing: object) -> bytes:
     """A thing as bytes, arrays and all.
 
     Left to itself the cluster hands arrays over as views of what it received, which need not be aligned;
-    kernels would be compiled anew for such arrays, and be slower.
+    the oracle would be compiled anew for such arrays, and be slower.
     """
     return pickle.dumps(thing, protocol=5)
 
@@ -90,6 +90,13 @@ def answer(state: State, parcel: bytes) -> object:
     """The answer of a method that leaves the shard as it is; `parcel` has its name and arguments."""
     method, arguments = unpacked(parcel)
     return getattr(replace(state.shard), method)(*arguments)
+
+
+def dask_setup(worker: object) -> None:
+    """Have the oracle compiled before the worker joins: `dask worker --preload` of this module calls it."""
+    from vpp.allocation.sequential.solve import prepared  # which imports this module in its turn
+
+    prepared().result()
 
 
 class DaskCluster:
