@@ -90,6 +90,7 @@ def _prepare() -> None:
         soc=[0.5], commitment_kw=[0.5, 0.5],
     )  # fmt: skip
     _solve(tiny, Options(gap=0.5), time.perf_counter())
+    Shard.of(tables_of(tiny), 0).bounds(np.zeros(2), np.zeros((0, 2)), 1, 1.0)
 
 
 def draw_lots(sites: int, count: int, seed: int) -> list[Ints]:
