@@ -15,7 +15,7 @@ import numpy as np
 
 from vpp.allocation.answer import Allocation
 from vpp.allocation.exact import Options, solve
-from vpp.allocation.limits import charge_pieces, floor_kwh, max_discharge_kw
+from vpp.allocation.limits import floor_kwh, max_charge_kw, max_discharge_kw
 from vpp.allocation.problem import Problem
 from vpp.allocation.realtime import MANY, threads_for
 from vpp.domain.errors import InvalidRequest
@@ -97,7 +97,7 @@ def _holds(problem: Problem, event: Bools) -> bool:
         over = problem.net_load_kw[:, None, :] > problem.peak_so_far_kw[:, :, None]
         if (over & problem.demand_window[None] & (problem.demand_price_per_kw > 0)[:, :, None]).any():
             return False
-    if any((piece.bound_kw[:, :until] > 0).any() for piece in charge_pieces(problem)):
+    if problem.may_charge[:, :until].any() and (max_charge_kw(problem)[:, :until] > 0).any():
         return False
     limit = max_discharge_kw(problem)[:, event]
     return bool(np.ptp(limit, axis=1).max(initial=0.0) <= ROUNDING_KW)
