@@ -27,6 +27,9 @@ class Settings(BaseSettings):
         None, ge=1, le=65535, description="port of `/metrics` and `/healthz` of worker and gateway; unset serves none"
     )
     metrics_host: str = Field("127.0.0.1", description="address these listen on")
+    dask_url: str | None = Field(
+        None, description="Dask scheduler whose workers share large allocations; unset uses this machine's threads"
+    )
     seed: int | None = Field(None, description="fixes random starts, for simulations; unset draws them anew")
     tenant: str = Field("default", description="the tenant whose events the gateway receives")
     openadr2_poll_s: float = Field(60.0, gt=0, description="how often the VEN polls its VTN")

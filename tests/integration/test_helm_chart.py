@@ -3,6 +3,7 @@
 By Helm's own SDK, offline. What a cluster would do with the manifests is not shown here.
 """
 
+import importlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import helm_python as helm
 import kubernetes_validate
 import pytest
 import yaml
+from distributed.cli import dask_scheduler, dask_worker
 
 from vpp.config import Settings
 
@@ -57,7 +59,12 @@ LITTLE: dict[str, Any] = {
     "podDisruptionBudget": {"enabled": False},
     "networkPolicy": {"enabled": True},
 }
-VARIANTS = {"defaults": {}, "gateway": GATEWAY, "everything": EVERYTHING, "little": LITTLE}
+DASK: dict[str, Any] = {
+    "vendors": {"existingSecret": "vpp-vendors"},
+    "networkPolicy": {"enabled": True, "egress": [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}]},
+    "dask": {"enabled": True, "port": 9786, "workerPort": 9788, "worker": {"replicas": 3, "threads": 2}},
+}
+VARIANTS = {"defaults": {}, "gateway": GATEWAY, "everything": EVERYTHING, "little": LITTLE, "dask": DASK}
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +151,72 @@ def test_each_role_has_its_deployment_and_its_command(chart: helm.Chart) -> None
     }
     images = {pod["spec"]["containers"][0]["image"] for pod in pods.values()}
     assert images == {"registry.example.com:5000/team/vpp:1.2.3"}
+
+
+def test_a_scheduler_and_workers_of_dask_run_from_our_image_if_they_are_asked_for(chart: helm.Chart) -> None:
+    assert not [m for m in _manifests(chart, EVERYTHING) if "dask" in m["metadata"]["name"]]
+    manifests = _manifests(chart, DASK)
+    pods = _pods(manifests)
+    containers = {role: pods[role]["spec"]["containers"][0] for role in ("work", "dask-scheduler", "dask-worker")}
+    assert len({container["image"] for container in containers.values()}) == 1
+    assert [container["command"] for container in containers.values()] == [["vpp"], ["dask"], ["dask"]]
+    assert _of(manifests, "Deployment", "-dask-scheduler")["spec"]["replicas"] == 1
+    assert _of(manifests, "Deployment", "-dask-worker")["spec"]["replicas"] == 3
+    command, *rest = containers["dask-scheduler"]["args"]
+    given = dask_scheduler.main.make_context(command, rest).params
+    assert (given["port"], given["dashboard"]) == ("9786", False)
+    command, *rest = containers["dask-worker"]["args"]
+    given = dask_worker.main.make_context(command, rest).params
+    assert (given["scheduler"], given["worker_port"], given["nthreads"]) == ("tcp://demo-vpp-dask:9786", "9788", 2)
+    assert not given["nanny"]
+    (preload,) = given["preload"]
+    assert callable(importlib.import_module(preload).dask_setup)
+
+
+def test_who_allocates_is_told_where_the_scheduler_is(chart: helm.Chart) -> None:
+    assert "VPP_DASK_URL" not in _of(_manifests(chart, {}), "ConfigMap")["data"]
+    manifests = _manifests(chart, DASK)
+    assert _of(manifests, "ConfigMap")["data"]["VPP_DASK_URL"] == "tcp://demo-vpp-dask:9786"
+    service = _of(manifests, "Service", "demo-vpp-dask")["spec"]
+    assert service["ports"][0]["port"] == 9786
+    scheduler = _pods(manifests)["dask-scheduler"]
+    assert service["selector"].items() <= scheduler["metadata"]["labels"].items()
+    assert scheduler["spec"]["containers"][0]["ports"] == [{"name": "dask", "containerPort": 9786}]
+    for role in ("work", "serve"):
+        assert {"configMapRef": {"name": "demo-vpp"}} in _pods(manifests)[role]["spec"]["containers"][0]["envFrom"]
+
+
+def test_what_runs_whatever_it_is_sent_gets_no_secret_and_is_reached_by_ours_only(chart: helm.Chart) -> None:
+    manifests = _manifests(chart, {**DASK, "networkPolicy": {"enabled": False}})
+    pods = _pods(manifests)
+    for role, ours in {
+        "dask-scheduler": {"work", "serve", "dask-worker"}, "dask-worker": {"dask-scheduler", "dask-worker"},
+    }.items():  # fmt: skip
+        spec = pods[role]["spec"]
+        assert "envFrom" not in spec["containers"][0]
+        assert all("valueFrom" not in entry for entry in spec["containers"][0]["env"])
+        assert {volume["name"] for volume in spec["volumes"]} == {"tmp", "var"}
+        policy = _of(manifests, "NetworkPolicy", f"-{role}")["spec"]
+        assert policy["podSelector"]["matchLabels"].items() <= pods[role]["metadata"]["labels"].items()
+        (rule,) = policy["ingress"]
+        (peer,) = rule["from"]
+        assert set(peer["podSelector"]["matchExpressions"][0]["values"]) == ours
+        assert rule["ports"] == [{"port": spec["containers"][0]["ports"][0]["name"], "protocol": "TCP"}]
+    egress = _of(_manifests(chart, DASK), "NetworkPolicy", "-egress")["spec"]["egress"]
+    assert [port["port"] for port in egress[1]["ports"]] == [9786, 9788]
+
+
+def test_what_the_allocator_compiles_has_a_place_that_can_be_written(chart: helm.Chart) -> None:
+    manifests = _manifests(chart, DASK)
+    common = _of(manifests, "ConfigMap")["data"]
+    for role in ("work", "serve", "dask-worker", "dask-scheduler"):
+        spec = _pods(manifests)[role]["spec"]
+        (container,) = spec["containers"]
+        given = {entry["name"]: entry.get("value") for entry in container["env"]}
+        cache = (given if role.startswith("dask") else common)["XDG_CACHE_HOME"]
+        empty = {volume["name"] for volume in spec["volumes"] if "emptyDir" in volume}
+        writable = [mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] in empty]
+        assert any(Path(cache).is_relative_to(path) for path in writable)
 
 
 def test_there_is_never_more_than_one_gateway(chart: helm.Chart) -> None:
@@ -263,6 +336,9 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"redis": {"existingSecret": "redis://valkey:6379/0"}}, "/redis/existingSecret",
     ),
     "no worker": ({"work": {"replicas": 0}}, "/work/replicas"),
+    "a cluster without workers": ({"dask": {"worker": {"replicas": 0}}}, "/dask/worker/replicas"),
+    "a cluster on a privileged port": ({"dask": {"port": 86}}, "/dask/port"),
+    "a second scheduler": ({"dask": {"scheduler": {"replicas": 2}}}, "replicas"),
     "half a worker": ({"work": {"replicas": 1.5}}, "/work/replicas"),
     "a privileged port": ({"serve": {"port": 80}}, "/serve/port"),
     "a memory nobody can read": ({"work": {"resources": {"limits": {"memory": "2 gigs"}}}}, "/work/resources"),

@@ -73,8 +73,12 @@ livenessProbe:
   timeoutSeconds: 3
 {{- end }}
 
-{{/* What a pod of any role has in common: .root, .role, .values (the role's), .container (its text). */}}
+{{/*
+What a pod of any role has in common: .root, .role, .values (the role's), .container (its text).
+Roles of Dask run what they are sent: they get no address and no secret.
+*/}}
 {{- define "vpp.pod" -}}
+{{- $trusted := not (hasPrefix "dask-" .role) }}
 metadata:
   annotations:
     checksum/config: {{ include (print .root.Template.BasePath "/configmap.yaml") .root | sha256sum }}
@@ -104,20 +108,28 @@ spec:
     - name: {{ .role }}
       image: {{ include "vpp.image" .root | quote }}
       imagePullPolicy: {{ .root.Values.image.pullPolicy }}
-      command: [vpp]
+      command: [{{ ternary "vpp" "dask" $trusted }}]
       securityContext:
         {{- include "vpp.containerSecurityContext" .root | nindent 8 }}
+      {{- if $trusted }}
       envFrom:
         - configMapRef: {name: {{ include "vpp.fullname" .root }}}
       env:
         {{- include "vpp.serverEnv" .root | nindent 8 }}
+      {{- else }}
+      env:
+        - {name: HOME, value: /tmp}
+        - {name: XDG_CACHE_HOME, value: /tmp/cache}
+        - {name: PYTHONDONTWRITEBYTECODE, value: "1"}
+        - {name: DASK_TEMPORARY_DIRECTORY, value: /var/lib/vpp}
+      {{- end }}
       {{- .container | nindent 6 }}
       resources:
         {{- toYaml .values.resources | nindent 8 }}
       volumeMounts:
         - {name: tmp, mountPath: /tmp}
         - {name: var, mountPath: /var/lib/vpp}
-        {{- if .root.Values.vendors.existingSecret }}
+        {{- if and $trusted .root.Values.vendors.existingSecret }}
         - {name: vendors, mountPath: /etc/vpp/secrets, readOnly: true}
         {{- end }}
         {{- if and (eq .role "gateway") .root.Values.gateway.certificate.existingSecret }}
@@ -126,7 +138,7 @@ spec:
   volumes:
     - {name: tmp, emptyDir: {}}
     - {name: var, emptyDir: {}}
-    {{- if .root.Values.vendors.existingSecret }}
+    {{- if and $trusted .root.Values.vendors.existingSecret }}
     - {name: vendors, secret: {secretName: {{ .root.Values.vendors.existingSecret }}, defaultMode: 288}}
     {{- end }}
     {{- if and (eq .role "gateway") .root.Values.gateway.certificate.existingSecret }}
