@@ -110,6 +110,13 @@ def test_a_delivered_kwh_counts_once_and_the_dearest_shortfall_comes_first() -> 
     assert first.marginal_price_per_kwh == pytest.approx([1.0])
 
 
+def test_a_kwh_more_is_worth_what_the_dearest_open_programme_pays() -> None:
+    owed = {"program_commitment_kw": [[20.0], [1.0]], "program_shortfall_price_per_kwh": [[1.5], [4.0]]}
+    answer = solve(homes(**owed))
+    assert answer.program_shortfall_kw.ravel() == pytest.approx([11.0, 0.0])
+    assert answer.marginal_price_per_kwh == pytest.approx([1.5])
+
+
 def test_a_programme_counts_its_own_sites_only() -> None:
     mine = {"program_commitment_kw": [[6.0], [1.0]], "program_site": [[True, False], [True, True]]}
     answer = solve(homes(**mine, program_shortfall_price_per_kwh=3.0))
@@ -272,6 +279,14 @@ def test_power_that_feeders_allow_is_left_alone() -> None:
     np.testing.assert_allclose(feasible(problem, 2 * wanted)[0][:3].sum(axis=0), 10.0, atol=1e-6)
 
 
+def test_only_the_sites_below_a_limit_are_cut_back() -> None:
+    """Feeder 2 hangs on 1, which hangs on 0; 1 may give half of what is wanted."""
+    limit = np.array([[np.inf] * 3, [5.0] * 3, [np.inf] * 3])
+    problem = a_street(feeder=[2, 2, 0, -1], feeder_parent=[-1, 0, 1], feeder_export_limit_kw=limit)
+    power, _ = feasible(problem, np.full((4, 3), 5.0))
+    np.testing.assert_allclose(power, np.array([[2.5] * 3, [2.5] * 3, [5.0] * 3, [5.0] * 3]), atol=1e-6)
+
+
 @pytest.mark.parametrize("kind", ["feeders", "turn_up", "mixed", "programs"])
 def test_the_split_keeps_every_hard_limit_too(kind: str) -> None:
     problem = instance(kind, 12, 5)
@@ -325,6 +340,14 @@ def test_nothing_can_be_held_through_a_window_without_steps() -> None:
     assert answer.capacity_kw[0] > 0
     assert answer.capacity_kw[1] == 0
     assert answer.status == "optimal"
+
+
+def test_delivering_more_than_a_window_holds_is_no_excess() -> None:
+    greedy = {"net_load_kw": np.full((2, 4), 5.0), "commitment_kw": None, "capacity_window": [0, 0, 0, 0]}
+    offer = {"capacity_price_per_kw": [0.1], "capacity_limit_kw": [1.0]}
+    free, priced = (solve(a_problem(**greedy, **offer, excess_price_per_kwh=price)) for price in (0.0, 5.0))
+    assert free.battery_kw.sum() == pytest.approx(12.0)
+    assert priced.objective == pytest.approx(free.objective)
 
 
 def test_an_answer_cut_off_by_the_deadline_is_feasible_and_not_late() -> None:
