@@ -20,6 +20,8 @@ from vpp.domain.fleet import Floats
 SITE_PASSES, MOST_SITE_PASSES = 6, 40
 CLOSING_SHARE = 0.05
 CLOSING_STIFFNESS = 10.0
+MOST_AT_ONCE = 2000
+"""Sites a single shard does between two looks at the deadline."""
 EXCHANGES = 16
 """Exchanges of sums between shards in an epoch: with 4 the gap stalls ten times as high (measured)."""
 
@@ -78,6 +80,7 @@ class Coordinator:
     feeder_stiffness: Floats = field(init=False)
     _mean_price: Floats = field(init=False)
     _reference_kw: float = field(init=False)
+    _pass_s: float = 0.0
 
     def __post_init__(self) -> None:
         c = self.coupling
@@ -117,10 +120,12 @@ class Coordinator:
             if moved / size < gap or self.epochs % 8 == 0:
                 self._close(deadline)
                 hopeful = moved / size + self._residual_gap() / size
-                if (hopeful < 1.5 * gap or self.epochs % 8 == 0) and self._prove(following, gap):
+                if (hopeful < 1.5 * gap or self.epochs % 8 == 0) and self._prove(following, gap, deadline):
                     return True
                 if moved / size < 0.1 * gap:
                     self.site_passes = min(2 * self.site_passes, MOST_SITE_PASSES)
+            elif not np.isfinite(self.lower) and time.perf_counter() + 2.5 * self._pass_s > deadline:
+                self._prove(following, gap, deadline)  # the last time there is for it
             if self.progress:
                 missing = np.abs(self._missing_kw()).max() / self._reference_kw
                 self.progress(f"epoch {self.epochs} moved {moved / size:.1e} missing {missing:.1e} gap {self.gap:.1e}")
@@ -137,12 +142,10 @@ class Coordinator:
             self.feeder_stiffness * (stiffness / self.stiffness),
         )  # fmt: skip
 
-    def _epoch(
-        self, *, first: bool = False, share: float = 1.0, stiffness: float, deadline: float
-    ) -> float:
+    def _epoch(self, *, first: bool = False, share: float = 1.0, stiffness: float, deadline: float) -> float:
         """One pass over all shards in a number of exchanges; returns the sum of Frank-Wolfe gaps."""
-        parts = EXCHANGES if self.shards > 1 else 1
-        moved, asked, paid = 0.0, 0, np.zeros(len(self.price))
+        parts = EXCHANGES if self.shards > 1 or self.scale.sites > MOST_AT_ONCE else 1
+        moved, asked, paid, begun = 0.0, 0, np.zeros(len(self.price)), time.perf_counter()
         self.epochs += share == 1.0 and not first
         self.passes += share
         for part in range(parts):
@@ -157,6 +160,8 @@ class Coordinator:
                 self.delivered_kw = self.delivered_kw + reply.delivered_kw
                 self.feeder_kw = self.feeder_kw + reply.feeder_kw
                 moved, asked, paid = moved + reply.gap, asked + reply.asked, paid + reply.paid
+        if share == 1.0:
+            self._pass_s = time.perf_counter() - begun
         if not first and share == 1.0 and asked:
             self._mean_price = paid / asked
         return moved
@@ -199,11 +204,13 @@ class Coordinator:
         over = (self._mean_price - c.lowest_price) * np.clip(-missing, 0.0, None)
         return float(c.step_h @ (short + over))
 
-    def _prove(self, following: Floats, gap: float) -> bool:
+    def _prove(self, following: Floats, gap: float, deadline: float) -> bool:
         """Bound passes at the mean price and at the next multipliers; True once the gap is proven."""
         if self.honest_cost is not None:
             self.upper = self.honest_cost()
         for price in (self._mean_price, following):
+            if time.perf_counter() + self._pass_s > deadline:
+                return False
             self.passes += 1
             made = self.coupling.provable(price)
             fixed = self.coupling.bound(made, self.feeder_price)

@@ -28,8 +28,8 @@ SPLIT = "realtime_split"
 SITES_PER_SHARD = 1000
 """Fewer sites are done by one thread sooner than two threads meet 16 times an epoch."""
 AUDITED_SITES = 16
-FINISH_SHARE = 0.1
-"""Of the time limit, kept for costing the answer anew."""
+FINISH_SHARE, FINISH_S_PER_VALUE = 0.1, 1e-7
+"""Of the time limit, and for each site and step: kept for costing the answer anew."""
 
 
 def takes(problem: Problem) -> str | None:
@@ -113,7 +113,8 @@ def _coordinate(problem: Problem, options: Options, executor: Executor, lots: li
         coupling, executor, scale, _start(problem, coupling), len(lots),
         honest_cost=gathered.cost if on.any() else None,
     )  # fmt: skip
-    coordinator.run(options.gap, started + (1.0 - FINISH_SHARE) * options.time_limit_s)
+    finish_s = max(FINISH_SHARE * options.time_limit_s, FINISH_S_PER_VALUE * problem.sites * problem.steps)
+    coordinator.run(options.gap, started + options.time_limit_s - finish_s)
     battery_kw = gathered.schedules()
     answer = assemble(
         problem, battery_kw, started=started, gap=options.gap, bound=coordinator.lower,
