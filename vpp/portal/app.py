@@ -13,7 +13,7 @@ from fastapi.staticfiles import StaticFiles
 from vpp.clock import SystemClock
 from vpp.config import Settings
 from vpp.domain.errors import NotReady
-from vpp.portal import events, health, ledger, operator, owner, sign_in, sites, statements, telemetry, utility
+from vpp.portal import events, health, ledger, operator, owner, reasons, sign_in, sites, statements, telemetry, utility
 from vpp.portal.context import Context
 from vpp.portal.live import LiveFeeds
 from vpp.portal.problems import install_problem_handlers
@@ -25,7 +25,7 @@ from vpp.telemetry import MAX_BODY_BYTES
 
 SLACK_BYTES = 65_536
 """Above what telemetry takes, so that its own refusal, which says more, comes first."""
-_ROUTERS = (health, sign_in, operator, utility, owner, events, sites, telemetry, statements, ledger)
+_ROUTERS = (health, sign_in, operator, utility, owner, events, reasons, sites, telemetry, statements, ledger)
 
 
 def create_app(

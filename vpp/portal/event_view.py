@@ -50,6 +50,7 @@ class HandBacks:
 class EventView:
     """Everything the live page shows of an event as of `at`.
 
+    `cycle_at` is when the latest control cycle began.
     `metered_now_kw` leaves out sites cut off from the grid: what they give stays at home.
     """
 
@@ -62,6 +63,7 @@ class EventView:
     metered_kwh: float | None
     metered_sites: int
     forecast_kwh: float | None
+    cycle_at: datetime | None
     plan_age_s: float | None
     plan_stale: bool
     shortfall_kw: float | None
@@ -120,6 +122,7 @@ async def read_event_view(
         metered_kwh=metered.energy_kwh,
         metered_sites=metered.sites,
         forecast_kwh=last.forecast_kwh if last else None,
+        cycle_at=last.start_at if last else None,
         plan_age_s=(at - last.start_at).total_seconds() if last else None,
         plan_stale=running and (last is None or at > last.end_at + timedelta(seconds=settings.cycle_s)),
         shortfall_kw=last.shortfall_kw if last and running else None,

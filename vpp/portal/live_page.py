@@ -28,6 +28,7 @@ def picture(view: EventView, zone: str, method: str | None) -> dict[str, Any]:
     """Return the JSON-able picture of an event; `method` is how its programme counts delivery."""
     return {
         "as_of": local(view.at, zone, "%a %d %b, %H:%M:%S"),
+        "cycle_s": None if view.cycle_at is None else view.cycle_at.timestamp(),
         "cards": cards(view, method),
         "text": _texts(view),
         "alarm": _alarms(view),

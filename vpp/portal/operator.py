@@ -17,6 +17,7 @@ from vpp.portal.event_view import read_event_view
 from vpp.portal.live import LiveFeeds
 from vpp.portal.live_page import STATE_WORDS, picture
 from vpp.portal.paging import DEFAULT, FARTHEST
+from vpp.portal.reasons import cycle_reasons, section
 from vpp.portal.render import page
 from vpp.portal.site_quality import WORDS, site_qualities
 
@@ -68,8 +69,10 @@ async def event(request: Request, context: Ctx, subject: Operator, event_id: UUI
             settings=context.settings,
         )
         zone = await queries_events.fleet_zone(connection, tenant_id=subject.tenant_id, program=view.event.program)
+        why = await cycle_reasons(connection, event_id)
     values = {
         "view": view,
+        "why": section(why, zone),
         "live": picture(view, zone, method_of(context, view.event.program)),
         "zone": zone,
         "titles": titles(context),

@@ -131,8 +131,12 @@ async def get_event(
 
 async def cycles(connection: AsyncConnection, event_id: UUID) -> list[CycleRow]:
     """Return an event's control cycles in order."""
-    table = dispatch.cycle
-    rows = await connection.execute(select(table).where(table.c.commitment_id == event_id).order_by(table.c.start_at))
+    table = dispatch.cycle.c
+    # not `solve`: with a reason for every site it is by far the largest of a row
+    query = select(
+        table.start_at, table.end_at, table.target_kw, table.planned_kw, table.shortfall_kw, table.forecast_kwh
+    )
+    rows = await connection.execute(query.where(table.commitment_id == event_id).order_by(table.start_at))
     return [
         CycleRow(
             start_at=row.start_at,

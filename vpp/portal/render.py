@@ -110,6 +110,15 @@ def price(amount: Decimal, currency: str = "USD") -> str:
     return f"{symbol}{amount:,.{digits}f}"
 
 
+def per_kwh(price: float | None, currency: str = "USD") -> str:
+    """A price per kWh with as many digits as tell it apart; a dash where there is none."""
+    if price is None:
+        return "\u2013"
+    symbol = _SYMBOLS.get(currency, f"{currency} ")
+    sign = "\u2212" if round(price, 3) < 0 else ""
+    return f"{sign}{symbol}{number(abs(price), 2 if abs(price) >= 0.1 or price == 0 else 3)}"
+
+
 def plain(value: Decimal) -> str:
     """A figure of a statement with every digit that counts, so that it can be computed with."""
     return f"{value:f}".replace("-", "\u2212")
@@ -167,7 +176,7 @@ def age(seconds: float | None) -> str:
 
 
 _FILTERS = (
-    number, power, megawatts, mw, energy, as_energy, percent, money, price, plain,
+    number, power, megawatts, mw, energy, as_energy, percent, money, price, per_kwh, plain,
     method, days, month, local, clock, window, age,
 )  # fmt: skip
 

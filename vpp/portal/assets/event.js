@@ -1,10 +1,16 @@
 // The operator's live event page: texts, states, problems and chart are replaced by what the stream sends.
 import { EventChart } from "./chart.js";
+import { SupplyChart } from "./supply.js";
 
 const SILENT_MS = 45_000;
 const feed = document.querySelector("[data-feed]");
 const chartBox = document.querySelector("[data-chart]");
 const chart = new EventChart(chartBox, JSON.parse(chartBox.dataset.chart));
+
+let cycle = JSON.parse(feed.dataset.cycle);
+drawSupply(document);
+// htmx puts a new cycle's reasons in place; their chart is drawn then
+document.body.addEventListener("htmx:load", (event) => drawSupply(event.target));
 
 let silence;
 const source = new EventSource(feed.dataset.feed);
@@ -61,6 +67,16 @@ function show(picture) {
   showProblems(picture.problems);
   showSteps(picture.steps);
   chart.update(picture.chart);
+  if (picture.cycle_s !== cycle) {
+    cycle = picture.cycle_s;
+    document.body.dispatchEvent(new Event("cycle"));
+  }
+}
+
+function drawSupply(root) {
+  for (const box of root.querySelectorAll("[data-supply]")) {
+    if (!box.hasChildNodes()) new SupplyChart(box, JSON.parse(box.dataset.supply));
+  }
 }
 
 function put(place, text) {
