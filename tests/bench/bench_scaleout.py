@@ -68,7 +68,7 @@ def coordinate(problem: Problem, executor: Executor, shards: int) -> tuple[Coord
     """Bring the fleet to `GAP` on an executor, which is closed then; returns the run and battery power, (N,T)."""
     coupling, lots = coupling_of(problem), draw_lots(problem.sites, shards, SEED)
     price = np.where(coupling.committed, 0.3, 0.0)
-    for k, earned in enumerate(coupling.capacity_price):
+    for k, earned in enumerate(coupling.capacity_price_per_kw):
         price[coupling.window == k] = earned / coupling.step_h[coupling.window == k].sum()
     scale = Scale(
         sites=problem.sites, power_kw=float(problem.max_discharge_kw.sum()), price_per_kwh=0.3,
@@ -76,7 +76,7 @@ def coordinate(problem: Problem, executor: Executor, shards: int) -> tuple[Coord
     )  # fmt: skip
     try:
         executor.hold([Shard.of(tables_of(problem, lot), SEED + k) for k, lot in enumerate(lots)])
-        run = Coordinator(coupling, executor, scale, Start(price=price), shards)
+        run = Coordinator(coupling, executor, scale, Start(price_per_kwh=price), shards)
         run.run(GAP, time.perf_counter() + LIMIT_S)
         battery_kw = np.empty((problem.sites, problem.steps))
         for lot, part in zip(lots, executor.call("schedules"), strict=True):

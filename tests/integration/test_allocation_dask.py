@@ -117,7 +117,7 @@ def test_arrays_arrive_as_the_kernels_were_compiled_for(two_workers: LocalCluste
 def _kinds(state: State) -> list[tuple[str, int, bool, bool, bool]]:
     """What a compiled kernel asks of an array: its type, dimensions, and whether it is aligned and writable."""
     s = state.shard
-    arrays = (*s.tables, s.power, s.cost, s.peaks)
+    arrays = (*s.tables, s.power_kw, s.cost, s.peaks)
     return [(str(a.dtype), a.ndim, a.flags.c_contiguous, a.flags.aligned, a.flags.writeable) for a in arrays]
 
 
@@ -159,8 +159,8 @@ def test_a_turn_leaves_the_state_it_began_with_untouched_so_that_it_may_be_run_a
         frozen = pickle.dumps(state)
         first, again = (proceed(state, packed(("take", (turn,)))) for _ in range(2))
         assert pickle.dumps(state) == frozen
-        assert first.shard.power.any()
-        np.testing.assert_array_equal(first.shard.power, again.shard.power)
+        assert first.shard.power_kw.any()
+        np.testing.assert_array_equal(first.shard.power_kw, again.shard.power_kw)
         np.testing.assert_array_equal(first.shard.peaks, again.shard.peaks)
         state = first
     assert len(pickle.dumps(turns[0])) < 20_000  # prices and sums, whatever the number of sites

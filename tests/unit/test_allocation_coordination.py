@@ -42,8 +42,8 @@ def augmented_cost(made: Coordinator) -> tuple[float, np.ndarray]:
     totals = made.executor.call("totals")
     delivered_kw, c, rho = np.sum([total[0] for total in totals], axis=0), made.coupling, made.stiffness
     missing_kw = np.where(c.committed, c.target_kw - delivered_kw, 0.0)
-    price = np.clip(made.price + rho * missing_kw, c.lowest_price, c.highest_price)
-    rounded = np.where(c.committed, price * missing_kw - (price - made.price) ** 2 / (2 * rho), 0.0)
+    price = np.clip(made.price_per_kwh + rho * missing_kw, c.lowest_price_per_kwh, c.highest_price_per_kwh)
+    rounded = np.where(c.committed, price * missing_kw - (price - made.price_per_kwh) ** 2 / (2 * rho), 0.0)
     return sum(total[2] for total in totals) + float(c.step_h @ rounded), delivered_kw
 
 
@@ -72,12 +72,12 @@ def test_no_prices_prove_more_than_the_best_answer_costs(kind: str) -> None:
     shape = best.feeder_price_per_kwh.shape
     bounds = []
     for spread in (0.0, 0.0, 1e-3, 1e-2, 0.1, 1.0, 1.0):  # from the best prices to any at all
-        anywhere = r.uniform(coupling.lowest_price, coupling.highest_price)
+        anywhere = r.uniform(coupling.lowest_price_per_kwh, coupling.highest_price_per_kwh)
         price = coupling.provable((1 - spread) * best.marginal_price_per_kwh + spread * anywhere)
-        feeder_price = best.feeder_price_per_kwh + spread * r.uniform(-0.3, 0.3, shape)
+        feeder_price_per_kwh = best.feeder_price_per_kwh + spread * r.uniform(-0.3, 0.3, shape)
         for passes in (1, 2, 12):  # also where the search for the peaks is broken off
-            fixed = coupling.bound(price, feeder_price)
-            bounds.append(fixed + shard.bound(price, feeder_price, passes, 1e-7))
+            fixed = coupling.bound(price, feeder_price_per_kwh)
+            bounds.append(fixed + shard.bound(price, feeder_price_per_kwh, passes, 1e-7))
     size = max(1.0, abs(best.objective))
     assert max(bounds) <= best.objective + 1e-7 * size
     assert max(bounds) >= best.bound - 1e-4 * size  # the best prices do prove something

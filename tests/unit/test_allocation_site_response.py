@@ -121,7 +121,7 @@ def test_no_price_of_stored_energy_proves_more_than_the_best_schedule_costs(seed
     _, value, _ = responses(problem, price)
     for i in range(problem.sites):
         load_site(i, tables, work)
-        work.energy_price[:] = r.normal(-0.3, 0.4, problem.steps)
+        work.energy_price_per_kwh[:] = r.normal(-0.3, 0.4, problem.steps)
         assert undercut_with(i, tables, price, 0, work) <= value[i] + 1e-9 * max(1.0, abs(value[i]))
 
 

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from vpp.allocation.compiled import kernel
 from vpp.allocation.waterfill import MOST_HOURS, NOISE_KW, Ramps, among_equals, find_level, settle
 from vpp.domain.fleet import Floats
 
@@ -63,7 +63,7 @@ def sites_of(
     return Sites(kind, views[0], views[1], views[2], views[3], float(step_h))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _ramp(sites: Sites, i: int) -> tuple[float, float, float]:
     """Start, end and power of one site."""
     cap = sites.cap_kw[i]
@@ -82,14 +82,14 @@ def _ramp(sites: Sites, i: int) -> tuple[float, float, float]:
     return -weight * hours, -weight * max(hours - sites.step_h, 0.0), cap
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _take(sites: Sites, at: Ints, start: Floats, end: Floats, cap: Floats) -> None:
     """Ramps of the sites at these indices."""
     for k in range(at.shape[0]):
         start[k], end[k], cap[k] = _ramp(sites, at[k])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _survey(sites: Sites, low: float, high: float, first: int, last: int, sums: Floats, at: Ints) -> None:
     """Sum what levels from `low` to `high` settle in each block, and pick the sites they do not.
 
@@ -124,7 +124,7 @@ def _survey(sites: Sites, low: float, high: float, first: int, last: int, sums: 
         sums[block, 3], sums[block, 4], sums[block, 5] = picked - block * BLOCK, least, most
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _write(sites: Sites, level: float, first: int, last: int, share: Floats, sums: Floats) -> None:
     """Write what each site gives at a level, without the jumps at it.
 
@@ -144,7 +144,7 @@ def _write(sites: Sites, level: float, first: int, last: int, share: Floats, sum
         sums[block, 0], sums[block, 1] = given, tied
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _total(start: Floats, end: Floats, cap: Floats, level: float, ties: float) -> float:
     """What ramps give together at a level, and this share of the jumps at it."""
     total = 0.0
@@ -156,7 +156,7 @@ def _total(start: Floats, end: Floats, cap: Floats, level: float, ties: float) -
     return total
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _at_level(sites: Sites, level: float, jumps_only: bool, first: int, last: int, at: Ints) -> int:
     """Pick the sites whose ramp or jump, or whose jump only, is at the level; returns how many."""
     picked = 0
@@ -168,13 +168,13 @@ def _at_level(sites: Sites, level: float, jumps_only: bool, first: int, last: in
     return picked
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def _count_hours(edges: Floats, power: Floats, energy: Floats, first: int, last: int, sums: Floats) -> None:
+@kernel
+def _count_hours(edges: Floats, power_kw: Floats, energy_kwh: Floats, first: int, last: int, sums: Floats) -> None:
     """Sum energy and power of the sites of each block by the first edge they are empty at; `sums` (B,T+1,2)."""
-    count, most = power.shape[0], edges.shape[0]
+    count, most = power_kw.shape[0], edges.shape[0]
     for block in range(first, last):
         for i in range(block * BLOCK, min(count, (block + 1) * BLOCK)):
-            p, e = power[i], energy[i]
+            p, e = power_kw[i], energy_kwh[i]
             low, size = 0, most
             # number of edges at which the site still has energy, by halving without branches
             while size > 0:

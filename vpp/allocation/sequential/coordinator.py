@@ -30,7 +30,7 @@ EXCHANGES = 16
 class Start:
     """Where the prices begin: multipliers (T,), bids (K,) or None if unknown."""
 
-    price: Floats
+    price_per_kwh: Floats
     bid_kw: Floats | None = None
 
 
@@ -68,28 +68,28 @@ class Coordinator:
     """Most passes over the steps in one site's search for its peaks; more once nothing moves any more."""
     lower: float = -np.inf
     upper: float = np.inf
-    price: Floats = field(init=False)
-    proven_price: Floats = field(init=False)
-    feeder_price: Floats = field(init=False)
-    proven_feeder_price: Floats = field(init=False)
+    price_per_kwh: Floats = field(init=False)
+    proven_price_per_kwh: Floats = field(init=False)
+    feeder_price_per_kwh: Floats = field(init=False)
+    proven_feeder_price_per_kwh: Floats = field(init=False)
     bid_kw: Floats = field(init=False)
     delivered_kw: Floats = field(init=False)
     feeder_kw: Floats = field(init=False)
     site_cost: float = 0.0
     stiffness: float = field(init=False)
     feeder_stiffness: Floats = field(init=False)
-    _mean_price: Floats = field(init=False)
+    _mean_price_per_kwh: Floats = field(init=False)
     _reference_kw: float = field(init=False)
     _pass_s: float = 0.0
 
     def __post_init__(self) -> None:
         c = self.coupling
-        self.price = np.clip(self.start.price, c.lowest_price, c.highest_price)
-        self.proven_price = self.price.copy()
-        self._mean_price = self.price.copy()
-        self.feeder_price = np.zeros(c.feeder_low_kw.shape)
-        self.proven_feeder_price = self.feeder_price.copy()
-        self.bid_kw = np.zeros(len(c.capacity_price)) if self.start.bid_kw is None else self.start.bid_kw
+        self.price_per_kwh = np.clip(self.start.price_per_kwh, c.lowest_price_per_kwh, c.highest_price_per_kwh)
+        self.proven_price_per_kwh = self.price_per_kwh.copy()
+        self._mean_price_per_kwh = self.price_per_kwh.copy()
+        self.feeder_price_per_kwh = np.zeros(c.feeder_low_kw.shape)
+        self.proven_feeder_price_per_kwh = self.feeder_price_per_kwh.copy()
+        self.bid_kw = np.zeros(len(c.capacity_price_per_kw)) if self.start.bid_kw is None else self.start.bid_kw
         self.delivered_kw = np.zeros(len(c.step_h))
         self.feeder_kw = np.zeros(c.feeder_low_kw.shape)
         owed = np.abs(c.target_kw[c.committed])
@@ -129,23 +129,24 @@ class Coordinator:
             if self.progress:
                 missing = np.abs(self._missing_kw()).max() / self._reference_kw
                 self.progress(f"epoch {self.epochs} moved {moved / size:.1e} missing {missing:.1e} gap {self.gap:.1e}")
-            self.price = following
-            self.feeder_price = self._next_feeder_price()
+            self.price_per_kwh = following
+            self.feeder_price_per_kwh = self._next_feeder_price_per_kwh()
         return False
 
     def _market(self, stiffness: float) -> Market:
         c = self.coupling
         return Market(
-            self.price.copy(), stiffness, c.with_bids(self.bid_kw), c.lowest_price.copy(), c.highest_price.copy(),
-            c.window.copy(), c.offset_kw.copy(), c.capacity_price.copy(), c.capacity_limit_kw.copy(),
-            self.feeder_price.copy(), c.feeder_low_kw.copy(), c.feeder_high_kw.copy(),
+            self.price_per_kwh.copy(), stiffness, c.with_bids(self.bid_kw), c.lowest_price_per_kwh.copy(),
+            c.highest_price_per_kwh.copy(),
+            c.window.copy(), c.offset_kw.copy(), c.capacity_price_per_kw.copy(), c.capacity_limit_kw.copy(),
+            self.feeder_price_per_kwh.copy(), c.feeder_low_kw.copy(), c.feeder_high_kw.copy(),
             self.feeder_stiffness * (stiffness / self.stiffness),
         )  # fmt: skip
 
     def _epoch(self, *, first: bool = False, share: float = 1.0, stiffness: float, deadline: float) -> float:
         """One pass over all shards in a number of exchanges; returns the sum of Frank-Wolfe gaps."""
         parts = EXCHANGES if self.shards > 1 or self.scale.sites > MOST_AT_ONCE else 1
-        moved, asked, paid, begun = 0.0, 0, np.zeros(len(self.price)), time.perf_counter()
+        moved, asked, paid, begun = 0.0, 0, np.zeros(len(self.price_per_kwh)), time.perf_counter()
         self.epochs += share == 1.0 and not first
         self.passes += share
         for part in range(parts):
@@ -163,7 +164,7 @@ class Coordinator:
         if share == 1.0:
             self._pass_s = time.perf_counter() - begun
         if not first and share == 1.0 and asked:
-            self._mean_price = paid / asked
+            self._mean_price_per_kwh = paid / asked
         return moved
 
     def _take_stock(self) -> None:
@@ -181,44 +182,46 @@ class Coordinator:
 
     def _next_price(self) -> Floats:
         c = self.coupling
-        moved = np.clip(self.price + self.stiffness * self._missing_kw(), c.lowest_price, c.highest_price)
-        return 0.5 * (moved + self._mean_price) if self.epochs < 3 else moved
+        moved = np.clip(
+            self.price_per_kwh + self.stiffness * self._missing_kw(), c.lowest_price_per_kwh, c.highest_price_per_kwh
+        )
+        return 0.5 * (moved + self._mean_price_per_kwh) if self.epochs < 3 else moved
 
-    def _next_feeder_price(self) -> Floats:
+    def _next_feeder_price_per_kwh(self) -> Floats:
         c, rho = self.coupling, self.feeder_stiffness[:, None]
-        short = self.feeder_price + rho * (c.feeder_low_kw - self.feeder_kw)
-        over = self.feeder_price + rho * (c.feeder_high_kw - self.feeder_kw)
+        short = self.feeder_price_per_kwh + rho * (c.feeder_low_kw - self.feeder_kw)
+        over = self.feeder_price_per_kwh + rho * (c.feeder_high_kw - self.feeder_kw)
         return np.where(short > 0.0, short, np.minimum(over, 0.0))
 
     def _close(self, deadline: float) -> None:
         """Let a few sites take up what is still missing, at a stiffer price around the mean."""
-        before, self.price = self.price, self._mean_price
+        before, self.price_per_kwh = self.price_per_kwh, self._mean_price_per_kwh
         self._epoch(share=CLOSING_SHARE, stiffness=CLOSING_STIFFNESS * self.stiffness, deadline=deadline)
         self._take_stock()
-        self.price = before
+        self.price_per_kwh = before
 
     def _residual_gap(self) -> float:
         """What the missing and the surplus power would add to the gap at the mean price."""
         c, missing = self.coupling, self._missing_kw()
-        short = (c.highest_price - self._mean_price) * np.clip(missing, 0.0, None)
-        over = (self._mean_price - c.lowest_price) * np.clip(-missing, 0.0, None)
+        short = (c.highest_price_per_kwh - self._mean_price_per_kwh) * np.clip(missing, 0.0, None)
+        over = (self._mean_price_per_kwh - c.lowest_price_per_kwh) * np.clip(-missing, 0.0, None)
         return float(c.step_h @ (short + over))
 
     def _prove(self, following: Floats, gap: float, deadline: float) -> bool:
         """Bound passes at the mean price and at the next multipliers; True once the gap is proven."""
         if self.honest_cost is not None:
             self.upper = self.honest_cost()
-        for price in (self._mean_price, following):
+        for price in (self._mean_price_per_kwh, following):
             if time.perf_counter() + self._pass_s > deadline:
                 return False
             self.passes += 1
             made = self.coupling.provable(price)
-            fixed = self.coupling.bound(made, self.feeder_price)
+            fixed = self.coupling.bound(made, self.feeder_price_per_kwh)
             if np.isfinite(fixed):
-                bound = fixed + sum(self.executor.call("bound", made, self.feeder_price, 12, 1e-7))
+                bound = fixed + sum(self.executor.call("bound", made, self.feeder_price_per_kwh, 12, 1e-7))
                 if bound > self.lower:
-                    self.lower, self.proven_price = bound, made
-                    self.proven_feeder_price = self.feeder_price.copy()
+                    self.lower, self.proven_price_per_kwh = bound, made
+                    self.proven_feeder_price_per_kwh = self.feeder_price_per_kwh.copy()
             if self.gap <= gap:
                 return True
         return False

@@ -1,6 +1,6 @@
 """What a schedule costs a site, and what none can undercut.  Called by `responses.py` and `epochs.py`."""
 
-from vpp.allocation.sequential.compiled import kernel
+from vpp.allocation.compiled import kernel
 from vpp.allocation.sequential.oracle import BOUGHT, CHARGE, DISCHARGE, NET, SOLD
 from vpp.allocation.sequential.tables import (
     CAPACITY_KWH,
@@ -83,7 +83,8 @@ def settle(site, rows, step_h, window, demand, so_far, c_rate, factor, power, hi
 
 @kernel
 def peak_prices(
-    site, rows, step_h, price, window, demand, peaks, c_rate, factor, power, energy_price, peak_price, peak_sum
+    site, rows, step_h, price, window, demand, peaks, c_rate, factor, power, energy_price_per_kwh,
+    peak_price_per_kw, peak_sum,
 ):  # fmt: skip
     """Write what a kW of each window's peak is worth in each step [per kW], (W,T), and its sum (W,).
 
@@ -98,9 +99,9 @@ def peak_prices(
         flow = rows[NET, t] - power[t]
         worth, known = 0.0, False
         for w in range(windows):
-            peak_price[w, t] = 0.0
+            peak_price_per_kw[w, t] = 0.0
             if window[w, t] and flow > peaks[w] + 1e-9 * (1.0 + flow):
-                peak_price[w, t] = demand[w]
+                peak_price_per_kw[w, t] = demand[w]
                 peak_sum[w] += demand[w]
                 over += demand[w] * (flow - peaks[w])
                 worth -= demand[w]
@@ -110,28 +111,28 @@ def peak_prices(
                     known = True
                     if power[t] > 0.0:
                         worn = marginal_wear(site[WEAR], site[CAPACITY_KWH], c_rate, factor, power[t])
-                        worth += step_h[t] * (worn - price[t] - rows[BOUGHT, t] - energy_price[t] / out)
+                        worth += step_h[t] * (worn - price[t] - rows[BOUGHT, t] - energy_price_per_kwh[t] / out)
                     else:
-                        worth += step_h[t] * (-energy_price[t] * into - rows[BOUGHT, t] - price[t])
+                        worth += step_h[t] * (-energy_price_per_kwh[t] * into - rows[BOUGHT, t] - price[t])
                 if worth > 0.0:
-                    peak_price[w, t] = min(worth, demand[w])
-                    peak_sum[w] += peak_price[w, t]
-                    worth -= peak_price[w, t]
+                    peak_price_per_kw[w, t] = min(worth, demand[w])
+                    peak_sum[w] += peak_price_per_kw[w, t]
+                    worth -= peak_price_per_kw[w, t]
     return over
 
 
 @kernel
-def undercut(site, rows, step_h, surcharge, energy_price, slope, length, count):
+def undercut(site, rows, step_h, surcharge, energy_price_per_kwh, slope, length, count):
     """A proven part of the site's least cost: the dual function at the price of stored energy (T,).
 
     `slope`, `length`, `count` must be laid out with the same surcharge and without peaks. Whatever the
     prices are, no schedule costs less, delivery's earnings taken off and import's surcharge added.
     """
     floor, ceiling, export = site[FLOOR_KWH], site[CEILING_KWH], site[EXPORT_KW]
-    before = energy_price[0]
+    before = energy_price_per_kwh[0]
     value = before * site[START_KWH]
     for t in range(count.shape[0]):
-        now, net = energy_price[t], rows[NET, t]
+        now, net = energy_price_per_kwh[t], rows[NET, t]
         if now != before:
             value += (now - before) * (floor if now > before else ceiling)
         if net > 0.0:

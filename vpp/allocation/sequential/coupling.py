@@ -20,20 +20,21 @@ class Coupling:
         step_h: (T,).
         committed: where a power is owed whatever the bid, (T,).
         target_kw: owed there, less what others deliver, (T,).
-        lowest_price, highest_price: minus the price of delivering too much, the price of too little, (T,).
+        lowest_price_per_kwh, highest_price_per_kwh: minus the price of too much delivered, and that of
+            too little, (T,).
         window: capacity window, -1 none, (T,); offset_kw: what others deliver, (T,).
-        capacity_price: per kW, (K,); capacity_limit_kw: (K,).
+        capacity_price_per_kw: per kW, (K,); capacity_limit_kw: (K,).
         feeder_low_kw, feeder_high_kw: hard bounds on the battery power below each feeder, (F,T).
     """
 
     step_h: Floats
     committed: Bools
     target_kw: Floats
-    lowest_price: Floats
-    highest_price: Floats
+    lowest_price_per_kwh: Floats
+    highest_price_per_kwh: Floats
     window: Ints
     offset_kw: Floats
-    capacity_price: Floats
+    capacity_price_per_kw: Floats
     capacity_limit_kw: Floats
     feeder_low_kw: Floats
     feeder_high_kw: Floats
@@ -60,15 +61,15 @@ class Coupling:
 
     def best_bids(self, delivered_kw: Floats) -> Floats:
         """The bids that earn most for a delivery [kW], (K,): as much as shortfall does not eat up."""
-        bids = np.zeros(len(self.capacity_price))
-        for k, price in enumerate(self.capacity_price):
+        bids = np.zeros(len(self.capacity_price_per_kw))
+        for k, price in enumerate(self.capacity_price_per_kw):
             steps = np.flatnonzero(self.window == k)
             if not len(steps):
                 bids[k] = self.capacity_limit_kw[k] if np.isfinite(self.capacity_limit_kw[k]) else 0.0
                 continue
             level = delivered_kw[steps] + self.offset_kw[steps]
             order = np.argsort(level, kind="stable")
-            eaten = np.cumsum((self.step_h * self.highest_price)[steps][order])
+            eaten = np.cumsum((self.step_h * self.highest_price_per_kwh)[steps][order])
             at = int(np.searchsorted(eaten, price, side="left"))
             best = level[order][at] if at < len(steps) else self.capacity_limit_kw[k]
             bids[k] = min(max(float(best), 0.0), float(self.capacity_limit_kw[k]))
@@ -78,39 +79,41 @@ class Coupling:
         """What shortfall and excess cost, less what the bids earn."""
         missing = np.where(self.coupled, self.with_bids(bid_kw) - delivered_kw, 0.0)
         short, over = np.clip(missing, 0.0, None), np.clip(-missing, 0.0, None)
-        paid = self.step_h @ (short * self.highest_price - over * self.lowest_price)
-        return float(paid - self.capacity_price @ bid_kw)
+        paid = self.step_h @ (short * self.highest_price_per_kwh - over * self.lowest_price_per_kwh)
+        return float(paid - self.capacity_price_per_kw @ bid_kw)
 
-    def bound(self, price: Floats, feeder_price: Floats) -> float:
+    def bound(self, price_per_kwh: Floats, feeder_price_per_kwh: Floats) -> float:
         """The part of the Lagrangian bound that is not the sites'; -inf where the prices prove nothing."""
-        worth = self.step_h * price
+        worth = self.step_h * price_per_kwh
         value = float((worth * np.where(self.committed, self.target_kw, 0.0)).sum())
-        for k, earned in enumerate(self.capacity_price):
+        for k, earned in enumerate(self.capacity_price_per_kw):
             steps = self.window == k
             value -= float((worth * self.offset_kw)[steps].sum())
             missed = earned - float(worth[steps].sum())
             if missed > 0:  # rounding of a scaled price is no reason to prove nothing
                 limit = self.capacity_limit_kw[k]
                 value -= missed * limit if np.isfinite(limit) else (np.inf if missed > 1e-12 * (1 + earned) else 0.0)
-        side = np.where(feeder_price > 0, self.feeder_low_kw, self.feeder_high_kw)
-        return value + float((np.where(feeder_price != 0, feeder_price * side, 0.0) @ self.step_h).sum())
+        side = np.where(feeder_price_per_kwh > 0, self.feeder_low_kw, self.feeder_high_kw)
+        return value + float(
+            (np.where(feeder_price_per_kwh != 0, feeder_price_per_kwh * side, 0.0) @ self.step_h).sum()
+        )
 
-    def provable(self, price: Floats) -> Floats:
+    def provable(self, price_per_kwh: Floats) -> Floats:
         """The nearest prices that can prove something: within their caps, and windows worth their capacity."""
-        made = np.clip(price, self.lowest_price, self.highest_price)
-        for k, earned in enumerate(self.capacity_price):
+        made = np.clip(price_per_kwh, self.lowest_price_per_kwh, self.highest_price_per_kwh)
+        for k, earned in enumerate(self.capacity_price_per_kw):
             steps = self.window == k
             worth = float(self.step_h[steps] @ made[steps])
             if worth < earned and not np.isfinite(self.capacity_limit_kw[k]):
-                made[steps] = _raised(made[steps], self.step_h[steps], self.highest_price[steps], float(earned))
+                made[steps] = _raised(made[steps], self.step_h[steps], self.highest_price_per_kwh[steps], float(earned))
         return np.asarray(made)
 
 
-def _raised(price: Floats, step_h: Floats, most: Floats, worth: float) -> Floats:
+def _raised(price_per_kwh: Floats, step_h: Floats, most: Floats, worth: float) -> Floats:
     """Prices scaled up, then lifted evenly, until they are worth enough or all at their caps."""
-    have = float(step_h @ price)
-    made = np.minimum(price * (worth / have), most) if have > 0 else price
-    for _ in range(len(price)):
+    have = float(step_h @ price_per_kwh)
+    made = np.minimum(price_per_kwh * (worth / have), most) if have > 0 else price_per_kwh
+    for _ in range(len(price_per_kwh)):
         missing = worth - float(step_h @ made)
         room = most - made > 1e-15
         if missing <= 0 or not room.any():
@@ -129,10 +132,10 @@ def coupling_of(problem: Problem) -> Coupling:
     return Coupling(
         step_h=problem.step_h, committed=committed,
         target_kw=np.where(committed, problem.commitment_kw - problem.fixed_kw, 0.0),
-        lowest_price=-np.where(absorb, short, np.where(committed, excess, 0.0)),
-        highest_price=np.where(absorb, excess, np.where(committed | offered, short, 0.0)),
+        lowest_price_per_kwh=-np.where(absorb, short, np.where(committed, excess, 0.0)),
+        highest_price_per_kwh=np.where(absorb, excess, np.where(committed | offered, short, 0.0)),
         window=window, offset_kw=np.where(offered, problem.fixed_kw, 0.0),
-        capacity_price=problem.capacity_price_per_kw, capacity_limit_kw=problem.capacity_limit_kw,
+        capacity_price_per_kw=problem.capacity_price_per_kw, capacity_limit_kw=problem.capacity_limit_kw,
         feeder_low_kw=np.clip(within.least_kw, -NO_LIMIT_KW, None),
         feeder_high_kw=np.clip(within.most_kw, None, NO_LIMIT_KW),
     )  # fmt: skip

@@ -6,7 +6,7 @@ maximise sum_k a_k v_k with sum_k a_k = 1, sum_k a_k g_kw - slack_w = 0, a and s
 
 import numpy as np
 
-from vpp.allocation.sequential.compiled import kernel
+from vpp.allocation.compiled import kernel
 
 MOST_PIVOTS = 60
 

@@ -59,7 +59,7 @@ class State:
     def __sizeof__(self) -> int:
         """Bytes, by which the scheduler judges whether moving a state is worth it."""
         s = self.shard
-        return sum(array.nbytes for array in (*s.tables, s.power, s.cost, s.peaks))
+        return sum(array.nbytes for array in (*s.tables, s.power_kw, s.cost, s.peaks))
 
 
 def moved(parcel: bytes) -> State:
@@ -76,7 +76,7 @@ def proceed(state: State, parcel: bytes) -> State:
     """The state after a method that changes the shard; `parcel` has its name and arguments."""
     method, arguments = unpacked(parcel)
     s = state.shard
-    shard = replace(s, power=s.power.copy(), cost=s.cost.copy(), peaks=s.peaks.copy())
+    shard = replace(s, power_kw=s.power_kw.copy(), cost=s.cost.copy(), peaks=s.peaks.copy())
     reply = getattr(shard, method)(*arguments)
     return State(shard, reply)
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vpp.allocation.sequential.compiled import kernel
+from vpp.allocation.compiled import kernel
 from vpp.allocation.sequential.costs import settle
 from vpp.allocation.sequential.responses import best_response, load_site
 from vpp.allocation.sequential.tables import Ints
@@ -19,27 +19,27 @@ class Market(NamedTuple):
     """What couples the sites, T steps, K capacity windows, F feeders.
 
     Attributes:
-        price: the multiplier lambda of delivered power [per kWh], (T,).
+        price_per_kwh: the multiplier lambda of delivered power [per kWh], (T,).
         stiffness: rho, how the price answers what is missing [per kWh per kW].
         target_kw: power owed, less what others deliver; in a capacity window the bid, (T,).
-        lowest_price, highest_price: minus the price of excess and the price of shortfall, (T,); both 0
+        lowest_price_per_kwh, highest_price_per_kwh: minus the price of excess and the price of shortfall, (T,); both 0
             where nothing is owed.
         window: capacity window of each step, -1 none, (T,); offset_kw: what others deliver there, (T,).
-        capacity_price, capacity_limit_kw: (K,).
-        feeder_price: multipliers, (F,T); feeder_low_kw, feeder_high_kw: bounds on battery power, (F,T).
+        capacity_price_per_kw, capacity_limit_kw: (K,).
+        feeder_price_per_kwh: multipliers, (F,T); feeder_low_kw, feeder_high_kw: bounds on battery power, (F,T).
         feeder_stiffness: rho of the feeders.
     """
 
-    price: Floats
+    price_per_kwh: Floats
     stiffness: float
     target_kw: Floats
-    lowest_price: Floats
-    highest_price: Floats
+    lowest_price_per_kwh: Floats
+    highest_price_per_kwh: Floats
     window: Ints
     offset_kw: Floats
-    capacity_price: Floats
+    capacity_price_per_kw: Floats
     capacity_limit_kw: Floats
-    feeder_price: Floats
+    feeder_price_per_kwh: Floats
     feeder_low_kw: Floats
     feeder_high_kw: Floats
     feeder_stiffness: Floats
@@ -49,18 +49,18 @@ class Market(NamedTuple):
 def fleet_price(market, target_kw, delivered_kw, into):
     """The augmented Lagrangian's price of delivered power in each step, (T,)."""
     for t in range(into.shape[0]):
-        p = market.price[t] + market.stiffness * (target_kw[t] - delivered_kw[t])
-        into[t] = min(max(p, market.lowest_price[t]), market.highest_price[t])
+        p = market.price_per_kwh[t] + market.stiffness * (target_kw[t] - delivered_kw[t])
+        into[t] = min(max(p, market.lowest_price_per_kwh[t]), market.highest_price_per_kwh[t])
 
 
 @kernel
 def band_price(market, f, t, flow_kw):
     """A feeder's price: above zero where too little flows out, below where too much, else zero."""
     rho = market.feeder_stiffness[f]
-    low = market.feeder_price[f, t] + rho * (market.feeder_low_kw[f, t] - flow_kw)
+    low = market.feeder_price_per_kwh[f, t] + rho * (market.feeder_low_kw[f, t] - flow_kw)
     if low > 0.0:
         return low
-    return min(0.0, market.feeder_price[f, t] + rho * (market.feeder_high_kw[f, t] - flow_kw))
+    return min(0.0, market.feeder_price_per_kwh[f, t] + rho * (market.feeder_high_kw[f, t] - flow_kw))
 
 
 @kernel
@@ -70,11 +70,11 @@ def set_bids(market, step_h, delivered_kw, target_kw):
     Per window the bid q solves sum_t h_t clip(lambda + rho (q - delivered)) = capacity price, which makes
     the prices dual feasible.
     """
-    for k in range(market.capacity_price.shape[0]):
+    for k in range(market.capacity_price_per_kw.shape[0]):
         low, high = 0.0, 0.0
         for t in range(step_h.shape[0]):
             if market.window[t] == k:
-                room = (market.highest_price[t] - market.price[t]) / market.stiffness
+                room = (market.highest_price_per_kwh[t] - market.price_per_kwh[t]) / market.stiffness
                 high = max(high, delivered_kw[t] + market.offset_kw[t] + room)
         high = min(high, market.capacity_limit_kw[k])
         for _ in range(50):
@@ -83,9 +83,9 @@ def set_bids(market, step_h, delivered_kw, target_kw):
             for t in range(step_h.shape[0]):
                 if market.window[t] == k:
                     missing = q - market.offset_kw[t] - delivered_kw[t]
-                    p = market.price[t] + market.stiffness * missing
-                    asked += step_h[t] * min(max(p, 0.0), market.highest_price[t])
-            if asked > market.capacity_price[k]:
+                    p = market.price_per_kwh[t] + market.stiffness * missing
+                    asked += step_h[t] * min(max(p, 0.0), market.highest_price_per_kwh[t])
+            if asked > market.capacity_price_per_kw[k]:
                 high = q
             else:
                 low = q
@@ -137,7 +137,7 @@ def sweep(
     gap = 0.0
     for j in range(order.shape[0]):
         i = order[j]
-        if market.capacity_price.shape[0] > 0 and not first and j % bid_every == 0:
+        if market.capacity_price_per_kw.shape[0] > 0 and not first and j % bid_every == 0:
             set_bids(market, tables.step_h, delivered_kw, bid_kw)
         for t in range(steps):
             target_kw[t] = bid_kw[t] * (share + growth * j)
@@ -150,7 +150,7 @@ def sweep(
         for t in range(steps):
             move = trial[t] - power[i, t]
             gain += tables.step_h[t] * price[t] * move
-            if market.highest_price[t] > market.lowest_price[t]:
+            if market.highest_price_per_kwh[t] > market.lowest_price_per_kwh[t]:
                 bend += market.stiffness * tables.step_h[t] * move * move
         f = tables.feeder[i]
         while f >= 0:
@@ -169,15 +169,15 @@ def sweep(
         cost[i] = trial_cost
         if part < 1.0:
             cost[i] = settle(
-                tables.site[i], work.rows, tables.step_h, tables.window, tables.demand_price[i], tables.peak_so_far[i],
-                tables.wear_c_rate, tables.wear_factor, power[i], work.highest,
+                tables.site[i], work.rows, tables.step_h, tables.window, tables.demand_price_per_kw[i],
+                tables.peak_so_far[i], tables.wear_c_rate, tables.wear_factor, power[i], work.highest,
             )  # fmt: skip
         add_power(i, tables, before, power[i], copies, delivered_kw, feeder_kw)
     return gap, paid
 
 
 @kernel
-def prove(sites, tables, peaks, price, feeder_price, most_passes, tolerance, work, bound):
+def prove(sites, tables, peaks, price, feeder_price_per_kwh, most_passes, tolerance, work, bound):
     """Write the least each site can cost at fixed prices, delivery's earnings taken off, proven, (n,)."""
     steps = tables.step_h.shape[0]
     total, trial = np.empty(steps), np.empty(steps)
@@ -186,7 +186,7 @@ def prove(sites, tables, peaks, price, feeder_price, most_passes, tolerance, wor
         total[:] = price
         f = tables.feeder[i]
         while f >= 0:
-            total += feeder_price[f]
+            total += feeder_price_per_kwh[f]
             f = tables.feeder_parent[f]
         load_site(i, tables, work)
         bound[j] = best_response(i, tables, total, peaks[i], most_passes, tolerance, True, work, trial)[1]

@@ -13,7 +13,7 @@ Kernels take plain arrays and loop over the steps inside: each array handed over
 references, which would be dearer than the arithmetic of a step.
 """
 
-from vpp.allocation.sequential.compiled import kernel
+from vpp.allocation.compiled import kernel
 from vpp.allocation.sequential.tables import (
     CAPACITY_KWH,
     CEILING_KWH,
@@ -170,7 +170,7 @@ def price_energy(site, slope, length, count, slopes, lengths, least, most):
 
 
 @kernel
-def follow(site, now, step_h, slope, length, count, least, most, energy_price, span, power):
+def follow(site, now, step_h, slope, length, count, least, most, energy_price_per_kwh, span, power):
     """Walk forward: the price of stored energy, what it makes each step do, and how ties are split.
 
     A piece cheaper than the price of stored energy is used whole, a dearer one not at all; one that
@@ -181,14 +181,14 @@ def follow(site, now, step_h, slope, length, count, least, most, energy_price, s
     floor, ceiling = site[FLOOR_KWH], site[CEILING_KWH]
     if ceiling - floor <= 1e-9:
         for t in range(steps):  # any price at which neither direction pays will do
-            power[t], energy_price[t] = 0.0, now
+            power[t], energy_price_per_kwh[t] = 0.0, now
             for k in range(count[t, 0]):
-                energy_price[t] = slope[t, k] if k == 0 else max(energy_price[t], slope[t, k])
+                energy_price_per_kwh[t] = slope[t, k] if k == 0 else max(energy_price_per_kwh[t], slope[t, k])
             for k in range(count[t, 1] if count[t, 0] == 0 else 0):
-                energy_price[t] = slope[t, k] if k == 0 else min(energy_price[t], slope[t, k])
+                energy_price_per_kwh[t] = slope[t, k] if k == 0 else min(energy_price_per_kwh[t], slope[t, k])
         return
     for t in range(steps):
-        energy_price[t] = now
+        energy_price_per_kwh[t] = now
         surely = maybe = 0.0
         near = 1e-12 * (1.0 + abs(now))
         for k in range(count[t, 1]):

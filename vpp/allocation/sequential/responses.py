@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from vpp.allocation.sequential.compiled import kernel
+from vpp.allocation.compiled import kernel
 from vpp.allocation.sequential.costs import peak_prices, settle, undercut
 from vpp.allocation.sequential.cuts import lowest
 from vpp.allocation.sequential.oracle import ROWS, follow, lay_out, load, price_energy
@@ -28,11 +28,11 @@ class Work(NamedTuple):
     ranked: npt.NDArray[np.int64]
     least: Floats
     most: Floats
-    energy_price: Floats
+    energy_price_per_kwh: Floats
     span: Floats
     none: Floats
     surcharge: Floats
-    peak_price: Floats
+    peak_price_per_kw: Floats
     peak_sum: Floats
     trial: Floats
     highest: Floats
@@ -50,9 +50,9 @@ def work_for(tables: Tables) -> Work:
         rows=np.zeros((ROWS, steps)), slopes=np.zeros(room), lengths=np.zeros(room),
         slope=np.zeros((steps, pieces)), length=np.zeros((steps, pieces)), counts=np.zeros((steps, 2), dtype=np.int64),
         ranked=np.zeros(windows + 1, dtype=np.int64), least=np.zeros(steps + 1),
-        most=np.zeros(steps + 1), energy_price=np.zeros(steps), span=np.zeros((4, steps + 1)), none=np.zeros(steps),
-        surcharge=np.zeros(steps), peak_price=np.zeros((windows, steps)), peak_sum=np.zeros(windows),
-        trial=np.zeros(steps), highest=np.zeros(windows), peaks=np.zeros(windows),
+        most=np.zeros(steps + 1), energy_price_per_kwh=np.zeros(steps), span=np.zeros((4, steps + 1)),
+        none=np.zeros(steps), surcharge=np.zeros(steps), peak_price_per_kw=np.zeros((windows, steps)),
+        peak_sum=np.zeros(windows), trial=np.zeros(steps), highest=np.zeros(windows), peaks=np.zeros(windows),
         cut_value=np.zeros(MOST_CUTS + 2), cut_slope=np.zeros((MOST_CUTS + 2, windows)),
     )  # fmt: skip
 
@@ -60,7 +60,7 @@ def work_for(tables: Tables) -> Work:
 @kernel
 def load_site(i, tables, work):
     """Bring the steps of site i into the scratch rows; to be done before anything else with that site."""
-    may, bought, sold = tables.may, tables.import_price, tables.export_price
+    may, bought, sold = tables.may, tables.import_price_per_kwh, tables.export_price_per_kwh
     load(
         tables.site[i], tables.net_kw[i], may[i if may.shape[0] > 1 else 0], bought[i if bought.shape[0] > 1 else 0],
         sold[i if sold.shape[0] > 1 else 0], work.rows,
@@ -76,7 +76,7 @@ def best_response(i, tables, price, peaks, most_passes, tolerance, prove, work, 
     planes: each pass gives a plane below the least cost, convex in the peaks; the next pass goes
     where all planes are lowest.
     """
-    demand, so_far, windows = tables.demand_price[i], tables.peak_so_far[i], peaks.shape[0]
+    demand, so_far, windows = tables.demand_price_per_kw[i], tables.peak_so_far[i], peaks.shape[0]
     best, best_cost, bound, cuts = np.inf, np.inf, -np.inf, 0
     for _ in range(most_passes):
         cost, value, elastic = one_pass(i, tables, price, peaks, work)
@@ -126,7 +126,7 @@ def one_pass(i, tables, price, peaks, work):
     """
     site, rows, step_h, window = tables.site[i], work.rows, tables.step_h, tables.window
     demand, so_far, c_rate, factor = (
-        tables.demand_price[i],
+        tables.demand_price_per_kw[i],
         tables.peak_so_far[i],
         tables.wear_c_rate,
         tables.wear_factor,
@@ -136,7 +136,9 @@ def one_pass(i, tables, price, peaks, work):
         site, rows, step_h, price, work.none, window, demand, peaks, c_rate, factor, work.ranked, slope, length, count,
     )  # fmt: skip
     start = price_energy(site, slope, length, count, work.slopes, work.lengths, work.least, work.most)
-    follow(site, start, step_h, slope, length, count, work.least, work.most, work.energy_price, work.span, trial)
+    follow(
+        site, start, step_h, slope, length, count, work.least, work.most, work.energy_price_per_kwh, work.span, trial
+    )
     cost = settle(site, rows, step_h, window, demand, so_far, c_rate, factor, trial, work.highest)
     value = cost
     for t in range(price.shape[0]):
@@ -144,8 +146,8 @@ def one_pass(i, tables, price, peaks, work):
     if peaks.shape[0] == 0:
         return cost, value, value
     elastic = value + peak_prices(
-        site, rows, step_h, price, window, demand, peaks, c_rate, factor, trial, work.energy_price, work.peak_price,
-        work.peak_sum,
+        site, rows, step_h, price, window, demand, peaks, c_rate, factor, trial, work.energy_price_per_kwh,
+        work.peak_price_per_kw, work.peak_sum,
     )  # fmt: skip
     for w in range(peaks.shape[0]):
         elastic += demand[w] * (peaks[w] - max(so_far[w], work.highest[w]))
@@ -162,12 +164,14 @@ def undercut_with(i, tables, price, windows, work):
     for t in range(price.shape[0]):
         surcharge[t] = 0.0
         for w in range(windows):
-            surcharge[t] += work.peak_price[w, t] / step_h[t]
+            surcharge[t] += work.peak_price_per_kw[w, t] / step_h[t]
     lay_out(
-        site, work.rows, step_h, price, surcharge, tables.window, tables.demand_price[i], work.none[:0],
+        site, work.rows, step_h, price, surcharge, tables.window, tables.demand_price_per_kw[i], work.none[:0],
         tables.wear_c_rate, tables.wear_factor, work.ranked, work.slope, work.length, work.counts,
     )  # fmt: skip
-    value = undercut(site, work.rows, step_h, surcharge, work.energy_price, work.slope, work.length, work.counts)
+    value = undercut(
+        site, work.rows, step_h, surcharge, work.energy_price_per_kwh, work.slope, work.length, work.counts
+    )
     for w in range(windows):
         value -= work.peak_sum[w] * tables.peak_so_far[i, w]
     return value

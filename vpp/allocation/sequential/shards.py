@@ -55,11 +55,11 @@ class Reply:
 
 @dataclass(slots=True)
 class Shard:
-    """n sites; `power` (n,T) keeps every hard limit of the sites at all times."""
+    """n sites; `power_kw` (n,T) keeps every hard limit of the sites at all times."""
 
     tables: Tables
     seed: int
-    power: Floats
+    power_kw: Floats
     cost: Floats
     peaks: Floats
     _order: tuple[int, Ints] | None = None
@@ -72,7 +72,7 @@ class Shard:
         return cls(tables, seed, np.zeros((count, steps)), np.zeros(count), tables.peak_so_far.copy())
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("tables", "seed", "power", "cost", "peaks")}
+        return {name: getattr(self, name) for name in ("tables", "seed", "power_kw", "cost", "peaks")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, value in state.items():
@@ -95,7 +95,7 @@ class Shard:
         mine = order[len(order) * turn.part // turn.parts : len(order) * (turn.part + 1) // turn.parts]
         share, growth = (turn.part / turn.parts, 1.0 / count) if turn.first else (1.0, 0.0)
         gap, paid = sweep(
-            mine, self.tables, self.power, self.cost, self.peaks, turn.market, float(turn.copies), turn.first, share,
+            mine, self.tables, self.power_kw, self.cost, self.peaks, turn.market, float(turn.copies), turn.first, share,
             growth, max(1, count // 250), turn.passes, delivered, feeder, self.work,
         )  # fmt: skip
         return Reply(
@@ -105,33 +105,41 @@ class Shard:
     def totals(self) -> tuple[Floats, Floats, float]:
         """Sums over the sites, free of drift: battery power (T,), that below each feeder (F,T), cost."""
         feeders = len(self.tables.feeder_parent)
-        feeder = np.zeros((feeders, self.power.shape[1]))
+        feeder = np.zeros((feeders, self.power_kw.shape[1]))
         below = self.tables.feeder
         while feeders and (below >= 0).any():
             there = np.flatnonzero(below >= 0)
-            np.add.at(feeder, below[there], self.power[there])
+            np.add.at(feeder, below[there], self.power_kw[there])
             below = np.where(below >= 0, self.tables.feeder_parent[np.maximum(below, 0)], -1)
-        return self.power.sum(axis=0), feeder, float(self.cost.sum())
+        return self.power_kw.sum(axis=0), feeder, float(self.cost.sum())
 
-    def bounds(self, price: Floats, feeder_price: Floats, passes: int, tolerance: float) -> Floats:
+    def bounds(self, price_per_kwh: Floats, feeder_price_per_kwh: Floats, passes: int, tolerance: float) -> Floats:
         """The proven least cost of each site at fixed prices, what delivery earns taken off, (n,)."""
-        count = len(self.power)
+        count = len(self.power_kw)
         bound = np.empty(count)
         prove(
-            np.arange(count), self.tables, self.peaks.copy(), price, feeder_price, passes, tolerance, self.work, bound
+            np.arange(count),
+            self.tables,
+            self.peaks.copy(),
+            price_per_kwh,
+            feeder_price_per_kwh,
+            passes,
+            tolerance,
+            self.work,
+            bound,
         )
         return bound
 
-    def bound(self, price: Floats, feeder_price: Floats, passes: int, tolerance: float) -> float:
+    def bound(self, price_per_kwh: Floats, feeder_price_per_kwh: Floats, passes: int, tolerance: float) -> float:
         """Sum of `bounds`."""
-        return float(self.bounds(price, feeder_price, passes, tolerance).sum())
+        return float(self.bounds(price_per_kwh, feeder_price_per_kwh, passes, tolerance).sum())
 
     def schedules(self) -> Floats:
         """Battery power, (n,T)."""
-        return self.power
+        return self.power_kw
 
     def _ordered(self, epoch: int) -> Ints:
         if self._order is None or self._order[0] != epoch:
-            order = np.random.default_rng((self.seed, epoch)).permutation(len(self.power))
+            order = np.random.default_rng((self.seed, epoch)).permutation(len(self.power_kw))
             self._order = (epoch, order)
         return self._order[1]

@@ -118,8 +118,8 @@ def _coordinate(problem: Problem, options: Options, executor: Executor, lots: li
     battery_kw = gathered.schedules()
     answer = assemble(
         problem, battery_kw, started=started, gap=options.gap, bound=coordinator.lower,
-        capacity_kw=coupling.best_bids(battery_kw.sum(axis=0)), marginal_price_per_kwh=coordinator.proven_price,
-        feeder_price_per_kwh=coordinator.proven_feeder_price, method=METHOD,
+        capacity_kw=coupling.best_bids(battery_kw.sum(axis=0)), marginal_price_per_kwh=coordinator.proven_price_per_kwh,
+        feeder_price_per_kwh=coordinator.proven_feeder_price_per_kwh, method=METHOD,
         attempts=(f"{METHOD}: {coordinator.epochs} epochs, {coordinator.passes:.1f} passes",),
     )  # fmt: skip
     if options.audit == "none":
@@ -158,18 +158,18 @@ def _second_look(problem: Problem, options: Options, coordinator: Coordinator) -
     """Let OR-Tools solve sites again at the proven prices: the same least cost, or the proof is in doubt."""
     everyone = options.audit == "full"
     chosen = np.arange(problem.sites) if everyone else sample(problem.sites, AUDITED_SITES, options.seed)
-    price, bound = coordinator.proven_price, np.empty(len(chosen))
+    price, bound = coordinator.proven_price_per_kwh, np.empty(len(chosen))
     looked = problem.only(chosen)
     paid = np.broadcast_to(price, (len(chosen), problem.steps))
     above = looked.feeder
     while (above >= 0).any():
-        paid = paid + np.where((above >= 0)[:, None], coordinator.proven_feeder_price[above], 0.0)
+        paid = paid + np.where((above >= 0)[:, None], coordinator.proven_feeder_price_per_kwh[above], 0.0)
         above = np.where(above >= 0, problem.feeder_parent[above], -1)
     shard = Shard.of(tables_of(looked), options.seed)
-    bound = shard.bounds(np.array(price), np.array(coordinator.proven_feeder_price), 40, 1e-10)
+    bound = shard.bounds(np.array(price), np.array(coordinator.proven_feeder_price_per_kwh), 40, 1e-10)
     report = audit_sites(looked, paid, bound, np.arange(len(chosen))).as_dict()
     if everyone:
-        proven = coordinator.coupling.bound(price, coordinator.proven_feeder_price) + float(bound.sum())
+        proven = coordinator.coupling.bound(price, coordinator.proven_feeder_price_per_kwh) + float(bound.sum())
         report["bound"] = proven
         report["passed"] = bool(report["passed"] and proven >= coordinator.lower - 1e-9 * abs(coordinator.lower))
     return report
@@ -178,11 +178,11 @@ def _second_look(problem: Problem, options: Options, coordinator: Coordinator) -
 def _start(problem: Problem, coupling: Coupling) -> Start:
     """Even prices to begin with: a usual price where power is owed, in a window what its capacity is worth."""
     price = np.where(coupling.committed, np.where(problem.commitment_kw < 0, -1.0, 1.0) * _usual_price(problem), 0.0)
-    for k, earned in enumerate(coupling.capacity_price):
+    for k, earned in enumerate(coupling.capacity_price_per_kw):
         steps = coupling.window == k
         if steps.any():
             price[steps] = earned / coupling.step_h[steps].sum()
-    return Start(price=price)
+    return Start(price_per_kwh=price)
 
 
 def _usual_price(problem: Problem) -> float:

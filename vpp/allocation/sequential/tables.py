@@ -33,9 +33,9 @@ class Tables(NamedTuple):
         site: parameters by the indices above, (N,12).
         net_kw: load less PV [kW], (N,T).
         may: bits MAY_DISCHARGE and MAY_CHARGE, (N or 1,T).
-        import_price, export_price: per kWh, (N or 1,T).
+        import_price_per_kwh, export_price_per_kwh: per kWh, (N or 1,T).
         window: which steps count for which demand charge, (W,T).
-        demand_price, peak_so_far: per kW, kW, (N,W).
+        demand_price_per_kw, peak_so_far: per kW, kW, (N,W).
         wear_c_rate, wear_factor: (P,).
         feeder: the feeder each site hangs on, -1 none, (N,); feeder_parent: (F,).
     """
@@ -44,10 +44,10 @@ class Tables(NamedTuple):
     site: Floats
     net_kw: Floats
     may: Bytes
-    import_price: Floats
-    export_price: Floats
+    import_price_per_kwh: Floats
+    export_price_per_kwh: Floats
     window: Bytes
-    demand_price: Floats
+    demand_price_per_kw: Floats
     peak_so_far: Floats
     wear_c_rate: Floats
     wear_factor: Floats

@@ -14,7 +14,7 @@ from numba import njit
 
 
 def _directory() -> Path:
-    texts = {source.name: source.read_bytes() for source in sorted(Path(__file__).parent.glob("*.py"))}
+    texts = {source.name: source.read_bytes() for source in sorted(Path(__file__).parent.rglob("*.py"))}
     used = [text for name, text in texts.items() if b"@kernel" in text or name == "tables.py"]
     digest = hashlib.sha256(b"".join(used)).hexdigest()[:16]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
