@@ -21,29 +21,29 @@ class StepCost:
 
     Attributes:
         step_h, target_kw, cap_kw, wanted_kw: (T,); a sum above the cap is not allowed.
-        short_price, over_price, stray_price: per kWh of shortfall, excess and distance from wanted, (T,).
-        tier_kw, tier_price: the others' power and its price with that of their energy, cheapest first, (G,T).
+        short_per_kwh, over_per_kwh, stray_per_kwh: per kWh of shortfall, excess and distance from wanted, (T,).
+        tier_kw, tier_per_kwh: the others' power and its price with that of their energy, cheapest first, (G,T).
     """
 
     step_h: Floats
     target_kw: Floats
     cap_kw: Floats
     wanted_kw: Floats
-    short_price: Floats
-    over_price: Floats
-    stray_price: Floats
+    short_per_kwh: Floats
+    over_per_kwh: Floats
+    stray_per_kwh: Floats
     tier_kw: Floats
-    tier_price: Floats
+    tier_per_kwh: Floats
 
     def of(self, sum_kw: Floats) -> Floats:
         """Cost of each row of sums (C,T), (C,); infinite above the cap."""
         missing = self.target_kw - sum_kw
-        cost = self.over_price * np.maximum(-missing, 0.0)
+        cost = self.over_per_kwh * np.maximum(-missing, 0.0)
         missing = np.maximum(missing, 0.0)
-        cost += self.stray_price * np.abs(sum_kw - self.wanted_kw) + self.short_price * missing
+        cost += self.stray_per_kwh * np.abs(sum_kw - self.wanted_kw) + self.short_per_kwh * missing
         passed = np.zeros_like(self.target_kw)
-        for kw, price in zip(self.tier_kw, self.tier_price, strict=True):
-            gain = np.maximum(self.short_price - price, 0.0)
+        for kw, price in zip(self.tier_kw, self.tier_per_kwh, strict=True):
+            gain = np.maximum(self.short_per_kwh - price, 0.0)
             cost -= gain * np.minimum(np.maximum(missing - passed, 0.0), kw)
             passed = passed + np.where(gain > 0, kw, 0.0)
         made = cost @ self.step_h

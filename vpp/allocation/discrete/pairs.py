@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vpp.allocation.answer import Allocation, assemble
+from vpp.allocation.answer import Allocation, assemble, feasible
 from vpp.allocation.discrete import mip
 from vpp.allocation.limits import max_charge_kw
 from vpp.allocation.linear import Layout, build
@@ -35,14 +35,17 @@ class Found:
 class Whole:
     """The fleet's programme with the yes/no columns put in so far."""
 
-    def __init__(self, problem: Problem, price_per_kwh: Floats | None = None) -> None:
+    def __init__(self, problem: Problem, price_per_kwh: Floats | None = None, least_kw: Floats | None = None) -> None:
         self.problem = problem
+        nothing = np.broadcast_to(0.0, (problem.sites, problem.steps))
+        self.least_kw: Floats = nothing if least_kw is None else least_kw
         lp, self.layout = build(problem, price_per_kwh)
         self.offset = lp.offset
         self.lp = grown(lp)
         self.power, self.chain = _charge_in_order(problem, self.lp, self.layout.power, price_per_kwh)
         self.whole: list[Ints] = []
         self.directed = np.zeros((problem.sites, problem.steps), dtype=bool)
+        self.leveled = np.zeros((problem.sites, problem.steps), dtype=bool)
         self.ordered = np.zeros((problem.sites, problem.steps), dtype=bool)
 
     def programme(self) -> LinearProgram:
@@ -105,6 +108,28 @@ class Whole:
             self.lp.put(rows[row_of], mine, 1.0)
             self.lp.put(rows, out, -most * bound_kw)
 
+    def below_least(self, values: Floats) -> Bools:
+        """Where a battery runs, but below its minimum, (N,T)."""
+        out, into = self.flows(values)
+        return np.asarray(_too_little(out, self.least_kw) | _too_little(into, self.least_kw))
+
+    def give_least(self, pairs: Bools) -> None:
+        """Let a battery idle or run at its minimum or more in these pairs, (N,T), in one direction."""
+        site, step = np.nonzero(pairs & ~self.leveled)
+        self.leveled[site, step] = True
+        if not len(site):
+            return
+        at_most_one = self.lp.add_rows(np.zeros(len(site)), 1.0)
+        for sign in (1.0, -1.0):
+            on = self.lp.add_columns(np.zeros(len(site)), 0.0, 1.0)
+            self.whole.append(on)
+            self.lp.put(at_most_one, on, 1.0)
+            row_of, mine, bound_kw = self._rows(site, step, sign)
+            for low, high, kw in ((-np.inf, 0.0, bound_kw), (0.0, np.inf, self.least_kw[site, step])):
+                rows = self.lp.add_rows(np.full(len(site), low), high)
+                self.lp.put(rows[row_of], mine, 1.0)
+                self.lp.put(rows, on, -kw)
+
     def keep_order(self, pairs: Bools) -> None:
         """Let charging take from each source in turn in these pairs, (N,T)."""
         c = self.chain
@@ -133,11 +158,17 @@ class Whole:
 
     def answer(self, values: Floats, prices: Solution | None, bound: float, options: Options, started: float,
                attempts: tuple[str, ...]) -> Allocation:  # fmt: skip
-        """The allocation of these values, costed anew."""
+        """The allocation of these values, costed anew; what would run below its minimum idles."""
         out, into = self.flows(values)
+        battery_kw = out - into
+        if self.least_kw.any():
+            battery_kw, _ = feasible(self.problem, battery_kw)
+            # what idles leaves others less room or energy, which may push them below theirs
+            while (little := _too_little(np.abs(battery_kw), self.least_kw)).any():
+                battery_kw, _ = feasible(self.problem, np.where(little, 0.0, battery_kw))
         fleet, feeder = row_prices(self.problem, self.layout, prices)
         return assemble(
-            self.problem, out - into, started=started, gap=options.gap, bound=bound, method=MIXED,
+            self.problem, battery_kw, started=started, gap=options.gap, bound=bound, method=MIXED,
             capacity_kw=np.clip(values[self.layout.coupling.capacity], 0.0, None), marginal_price_per_kwh=fleet,
             feeder_price_per_kwh=feeder, solver=str(mip.MipSolver.HIGHS), attempts=attempts,
         )  # fmt: skip
@@ -154,6 +185,10 @@ class Whole:
             if solution.optimal:
                 return solution.values, solution
         return found.values, None
+
+
+def _too_little(power_kw: Floats, least_kw: Floats) -> Bools:
+    return np.asarray((power_kw > TOLERANCE_KW) & (power_kw < least_kw - TOLERANCE_KW))
 
 
 def grown(lp: LinearProgram) -> Collector:

@@ -100,14 +100,14 @@ def with_reserve(
 
 
 def _planned(
-    problem: Problem, number: Ints, groups: int, owed: Ints, price: Floats, options: Options, started: float
+    problem: Problem, number: Ints, groups: int, owed: Ints, price_per_kwh: Floats, options: Options, started: float
 ) -> tuple[Allocation, Floats] | None:
     """The allocation and the reserve of one programme for both; None if no solver has it in time."""
     plain, layout = build(problem)
     lp = grown(plain)
     reserve = _add_headroom(lp, problem, layout.power, owed)
     _add_feeders(lp, problem, layout.power, reserve, owed)
-    uncovered = _add_groups(lp, problem, layout.power, reserve, number, groups, owed, price)
+    uncovered = _add_groups(lp, problem, layout.power, reserve, number, groups, owed, price_per_kwh)
     made = lp.finish(plain.offset)
     solution = _run(made, options, started)
     if solution is None:
@@ -184,7 +184,14 @@ def _add_feeders(lp: Collector, problem: Problem, power: Power, reserve: Ints, o
 
 
 def _add_groups(
-    lp: Collector, problem: Problem, power: Power, reserve: Ints, number: Ints, groups: int, owed: Ints, price: Floats
+    lp: Collector,
+    problem: Problem,
+    power: Power,
+    reserve: Ints,
+    number: Ints,
+    groups: int,
+    owed: Ints,
+    price_per_kwh: Floats,
 ) -> Ints:
     """What the others hold back covers each group; returns the columns of what nobody covers."""
     count = len(owed)
@@ -192,7 +199,7 @@ def _add_groups(
     sums = lp.add_rows(np.zeros(count), 0.0)
     lp.put(sums, total, -1.0)
     lp.put(np.tile(sums, problem.sites), reserve.ravel(), 1.0)
-    each = (price * problem.step_h)[owed]
+    each = (price_per_kwh * problem.step_h)[owed]
     worst = lp.add_columns((1.0 - EVERY_SHARE) * each, 0.0, np.inf)
     uncovered = lp.add_columns(np.tile(EVERY_SHARE * each / groups, groups), 0.0, np.inf).reshape(groups, count)
     at_worst = lp.add_rows(np.zeros(groups * count), np.inf)

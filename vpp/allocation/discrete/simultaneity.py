@@ -1,6 +1,7 @@
 """Batteries that would charge and discharge at once to burn energy in their losses, made to choose.
 
-Called by `exact.py` where its answer does so and taking that back costs more than the gap asked for. A battery
+Called by `exact.py` where its answer does so and taking that back costs more than the gap asked for; `minimum.py`
+uses the same rounds. A battery
 cannot do both, but the linear programme lets it where a kWh is worth less than nothing: at negative prices, for
 absorption that is owed, at a feeder's import limit. The same prices break the order in which charging takes from
 PV that would be curtailed, PV that would be sold, and the grid.
@@ -52,8 +53,10 @@ def without_simultaneity(
     options = options or Options()
     started = time.perf_counter()
     if start is not None and problem.sites * problem.steps > WHOLE:
-        return _in_lots(problem, options, start, started)
-    found = _together(problem, options, started, 0.0)
+        pairs = worth_burning(problem, site_price_per_kwh(problem, start)) | stores_out_of_order(problem)
+        proves = start.method == LINEAR and start.status == "optimal"
+        return in_lots(problem, options, start, started, np.flatnonzero(pairs.any(axis=1)), proves=proves)
+    found = together(problem, options, started, 0.0)
     if found is None:
         found = assemble(
             problem, split_all(problem), started=started, gap=options.gap, method=SPLIT, status=SPLIT,
@@ -74,27 +77,35 @@ def _cheapest(pieces: tuple[Piece, ...]) -> Floats:
     return np.asarray(np.min([np.where(p.bound_kw > 0, p.price_per_kwh, np.inf) for p in pieces], axis=0))
 
 
-def _together(problem: Problem, options: Options, started: float, enough: float) -> Allocation | None:
+def together(
+    problem: Problem, options: Options, started: float, enough: float, least_kw: Floats | None = None
+) -> Allocation | None:
     """One programme for all sites, yes/no columns as answers ask for them; None without any answer in time.
 
-    Ends where the cost is known to the gap asked for, or to `enough`.
+    Args:
+        problem, options: what is to be solved, and how.
+        started: `time.perf_counter()` when the solve began.
+        enough: ends where the cost is known to the gap asked for, or to this.
+        least_kw: power below which a battery cannot run, (N,T); default none.
     """
-    whole = Whole(problem)
+    whole = Whole(problem, least_kw=least_kw)
     first = whole.relaxed(options)
     if first is None:
         return None
     values, bound = first.values, first.bound + whole.offset
     best = whole.answer(values, first, bound, options, started, ("relaxed: optimal",))
     for round_number in range(1, MOST_ROUNDS + 1):
-        both, disordered = whole.both_ways(values), whole.out_of_order(values)
+        both, disordered, little = whole.both_ways(values), whole.out_of_order(values), whole.below_least(values)
         left_s = options.time_limit_s - (time.perf_counter() - started)
         near = max(enough, options.gap * max(1.0, abs(best.objective)))
-        if best.objective - bound <= near or not (both | disordered).any() or left_s <= 0:
+        if best.objective - bound <= near or not (both | disordered | little).any() or left_s <= 0:
             break
         if round_number == 1:
             both |= worth_burning(problem, site_price_per_kwh(problem, best)) & both.any(axis=1, keepdims=True)
         whole.give_direction(both | disordered)
         whole.keep_order(disordered)
+        # a site that would run too low once will do so elsewhere when it may not
+        whole.give_least((whole.least_kw > 0) & little.any(axis=1, keepdims=True))
         found = whole.solved(0.85 * left_s, near / 2)  # what is left is for the prices
         if found is None:
             break
@@ -116,14 +127,23 @@ def _bounded(answer: Allocation, bound: float, options: Options, started: float)
     )  # fmt: skip
 
 
-def _in_lots(problem: Problem, options: Options, start: Allocation, started: float) -> Allocation:
-    """The sites concerned, a lot at a time, beside what all others do."""
+def in_lots(
+    problem: Problem, options: Options, start: Allocation, started: float, concerned: Ints, *, proves: bool,
+    least_kw: Floats | None = None,
+) -> Allocation:  # fmt: skip
+    """The sites concerned, a lot at a time, beside what all others do.
+
+    Args:
+        problem, options, started, least_kw: as for `together`.
+        start: the answer to improve.
+        concerned: the sites whose choices are whole.
+        proves: the start's bound is what all sites cost in the linear programme at its prices. What a lot's own
+            programme costs more at these prices then raises it.
+    """
     price = site_price_per_kwh(problem, start)
-    pairs = worth_burning(problem, price) | stores_out_of_order(problem)
-    concerned = np.flatnonzero(pairs.any(axis=1))
     battery_kw, capacity_kw, raised, done = start.battery_kw.copy(), start.capacity_kw, 0.0, 0
-    # the bound of a linear programme is what all sites cost at its prices; each site concerned costs more than that
-    proves = start.method == LINEAR and start.status == "optimal" and not len(problem.program_commitment_kw)
+    least = np.broadcast_to(0.0, battery_kw.shape) if least_kw is None else least_kw
+    proves = proves and not len(problem.program_commitment_kw)
     enough = options.gap * max(1.0, abs(start.objective)) / max(1, len(concerned))
     for first in range(0, len(concerned), LOT):
         left_s = options.time_limit_s - (time.perf_counter() - started)
@@ -134,11 +154,13 @@ def _in_lots(problem: Problem, options: Options, start: Allocation, started: flo
         half = replace(options, time_limit_s=max(LEAST_S, left_s * len(lot) / len(concerned[first:]) / 2))
         beside = _beside(problem, battery_kw, capacity_kw, lot)
         before = assemble(beside, battery_kw[lot], started=started, gap=1.0, capacity_kw=capacity_kw, method=MIXED)
-        found = _together(beside, half, time.perf_counter(), enough * len(lot))
+        found = together(beside, half, time.perf_counter(), enough * len(lot), least[lot])
         if found is not None and found.objective < before.objective:
             battery_kw[lot], capacity_kw = found.battery_kw, found.capacity_kw
         if proves:
-            raised += _dearer_alone(problem.only(lot), price[lot], half, enough * len(lot))
+            raised += _dearer_alone(
+                Whole(problem.only(lot), price[lot], least[lot]), price[lot], half, enough * len(lot)
+            )
         done += len(lot)
     made = assemble(
         problem, battery_kw, started=started, gap=options.gap,
@@ -150,22 +172,23 @@ def _in_lots(problem: Problem, options: Options, start: Allocation, started: flo
     return made if made.objective < start.objective or made.bound > start.bound else start
 
 
-def _dearer_alone(lot: Problem, price_per_kwh: Floats, options: Options, enough: float) -> float:
-    """How much more these sites cost at the fleet's prices than the linear programme thinks, at least."""
+def _dearer_alone(whole: Whole, price_per_kwh: Floats, options: Options, enough: float) -> float:
+    """How much more a lot costs at the fleet's prices than the linear programme thinks, at least."""
     started = time.perf_counter()
-    whole = Whole(lot, price_per_kwh)
     first = whole.relaxed(options)
     if first is None:
         return 0.0
     values, bound = first.values, first.bound + whole.offset
     least = bound
     for _ in range(MOST_ROUNDS):
-        both, disordered = whole.both_ways(values), whole.out_of_order(values)
+        both, disordered, little = whole.both_ways(values), whole.out_of_order(values), whole.below_least(values)
         left_s = options.time_limit_s - (time.perf_counter() - started)
-        if not (both | disordered).any() or left_s <= 0:
+        if not (both | disordered | little).any() or left_s <= 0:
             break
-        whole.give_direction(both | disordered | (worth_burning(lot, price_per_kwh) & both.any(axis=1, keepdims=True)))
+        both |= worth_burning(whole.problem, price_per_kwh) & both.any(axis=1, keepdims=True)
+        whole.give_direction(both | disordered)
         whole.keep_order(disordered)
+        whole.give_least((whole.least_kw > 0) & little.any(axis=1, keepdims=True))
         found = whole.solved(0.85 * left_s, enough / 2)
         if found is None:
             break
