@@ -3,6 +3,7 @@
 from vpp.allocation.answer import Allocation
 from vpp.allocation.binding import Constraint
 from vpp.allocation.blocks import ModeState
+from vpp.allocation.discrete import assign_programs, with_minimum_power, with_reserve, without_simultaneity
 from vpp.allocation.exact import Options, solve
 from vpp.allocation.explain import SiteExplanation, StepExplanation, explain
 from vpp.allocation.files import allocate_file, options_from, read_problem, write_problem, write_result
@@ -19,7 +20,8 @@ from vpp.allocation.supply import Offer, SupplyCurve, next_kw, supply_curve
 __all__ = [
     "Allocation", "Capability", "Constraint", "Explained", "ModeState", "Offer", "Options", "Plan", "Policy",
     "Problem", "Reason", "Reasons", "SiteExplanation", "StepExplanation", "SupplyCurve", "allocate_file",
-    "capability", "constraint_words", "explain", "explain_file", "full_charge_look_back", "horizon_steps", "next_kw",
+    "assign_programs", "capability", "constraint_words", "explain", "explain_file", "full_charge_look_back", "horizon_steps", "next_kw",
     "options_from", "plan", "read_problem", "read_reasons", "solve", "split_by_cost", "split_by_time_to_go",
-    "supply_curve", "worth_words", "write_problem", "write_result",
+    "supply_curve", "with_minimum_power", "with_reserve", "without_simultaneity", "worth_words", "write_problem",
+    "write_result",
 ]  # fmt: skip
