@@ -20,8 +20,8 @@ from vpp.allocation.supply import Offer, SupplyCurve, next_kw, supply_curve
 __all__ = [
     "Allocation", "Capability", "Constraint", "Explained", "ModeState", "Offer", "Options", "Plan", "Policy",
     "Problem", "Reason", "Reasons", "SiteExplanation", "StepExplanation", "SupplyCurve", "allocate_file",
-    "assign_programs", "capability", "constraint_words", "explain", "explain_file", "full_charge_look_back", "horizon_steps", "next_kw",
-    "options_from", "plan", "read_problem", "read_reasons", "solve", "split_by_cost", "split_by_time_to_go",
-    "supply_curve", "with_minimum_power", "with_reserve", "without_simultaneity", "worth_words", "write_problem",
-    "write_result",
+    "assign_programs", "capability", "constraint_words", "explain", "explain_file", "full_charge_look_back",
+    "horizon_steps", "next_kw", "options_from", "plan", "read_problem", "read_reasons", "solve", "split_by_cost",
+    "split_by_time_to_go", "supply_curve", "with_minimum_power", "with_reserve", "without_simultaneity",
+    "worth_words", "write_problem", "write_result",
 ]  # fmt: skip
