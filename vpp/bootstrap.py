@@ -20,6 +20,7 @@ from adapters.tesla.auth import TOKEN_URL
 from market.coned_csrp import ConEdCsrp
 from market.elrp import Elrp
 from market.openadr2 import Openadr2Client
+from vpp.allocation import Policy
 from vpp.clock import SystemClock
 from vpp.commitments import Decide, Decision, in_force
 from vpp.config import Settings
@@ -214,6 +215,11 @@ async def gateway(settings: Settings) -> None:
         await client.close()
 
 
+def policy(settings: Settings) -> Policy:
+    """What allocation assumes, and where large fleets are solved."""
+    return Policy(dask_url=settings.dask_url)
+
+
 def decision(settings: Settings, clock: Clock) -> Decide:
     """How an event is decided on: by readings up to one and a half idle rounds old."""
 
@@ -224,6 +230,7 @@ def decision(settings: Settings, clock: Clock) -> Decide:
             clock=clock,
             mode_adapters=MODE_ADAPTERS,
             max_age_s=1.5 * settings.idle_read_interval_s,
+            policy=policy(settings),
         )
 
     return decide
@@ -257,7 +264,10 @@ async def _tools(settings: Settings, store: Store, clock: Clock) -> AsyncIterato
     for vendor in vendors.values():
         await vendor.open()
     try:
-        yield Tools(store=store, clock=clock, adapters=vendors, cycle=timedelta(seconds=settings.cycle_s))
+        yield Tools(
+            store=store, clock=clock, adapters=vendors, cycle=timedelta(seconds=settings.cycle_s),
+            policy=policy(settings),
+        )  # fmt: skip
     finally:
         for vendor in vendors.values():
             await vendor.close()

@@ -11,7 +11,7 @@ import numpy as np
 
 from vpp.allocation.answer import Allocation, assemble
 from vpp.allocation.linear import Layout, build
-from vpp.allocation.options import Options, SolverName
+from vpp.allocation.options import SMALL, Options, SolverName
 from vpp.allocation.problem import Problem
 from vpp.allocation.realtime import split_all
 from vpp.allocation.solver import Solution, run
@@ -23,8 +23,6 @@ __all__ = ["SPLIT", "Options", "marginal_price", "row_price", "solve"]
 
 SPLIT = "realtime_split"
 LINEAR = "linear_programme"
-SMALL = 10_000
-"""Sites times steps up to which one linear programme is as fast as coordination by prices."""
 LOAD_S = 5e-6
 """What handing one coefficient to a solver takes, at most; its own time limit starts only then."""
 BUILD_S_PER_VALUE = 8 * LOAD_S
@@ -97,7 +95,9 @@ def _solve_linear(problem: Problem, options: Options) -> Allocation:
                 break
     if best is not None and best.optimal:
         answer = _answer(problem, options, layout, best, bound, started, tuple(attempts))
-        return answer if options.audit == "none" else _second_look(problem, options, lp, best, answer, started)
+        small = problem.sites * problem.steps <= SMALL
+        look = options.audit == "full" or (options.audit == "sample" and small)
+        return answer if not look else _second_look(problem, options, lp, best, answer, started)
     split = assemble(
         problem, split_all(problem), started=started, gap=options.gap, bound=bound,
         method=SPLIT, status=SPLIT, attempts=tuple(attempts),

@@ -171,6 +171,7 @@ def allocate_file(problem_path: Path, out_path: Path, options: Options | None = 
 def options_from(
     *, gap: float | None = None, time_limit_s: float | None = None, workers: int | None = None,
     method: str | None = None, audit: str | None = None, seed: int | None = None, solver: str | None = None,
+    dask_url: str | None = None,
 ) -> Options:  # fmt: skip
     """Return options as a command line gives them; None takes the default.
 
@@ -181,6 +182,7 @@ def options_from(
         raise InvalidRequest("solver", solver, " or ".join(SolverName))
     given = {
         "gap": gap, "time_limit_s": time_limit_s, "workers": workers, "method": method, "audit": audit, "seed": seed,
+        "dask_url": dask_url,
         "solvers": None if solver is None else (SolverName(solver),),
     }  # fmt: skip
     return Options(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]

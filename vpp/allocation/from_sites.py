@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import numpy as np
 
+from vpp.allocation.options import SMALL, Options
 from vpp.allocation.pricing import prices
 from vpp.allocation.problem import Problem
 from vpp.allocation.robust import SiteClass, classes_of, drift_soc, fatigue, look_back_h
@@ -43,6 +44,7 @@ class Policy:
         promise_probability: with which a promise is to be kept, where `site_classes` is given, 0-1.
         fatigue: how much dearer the wear of a site that worked twice the mean lately is, as a share.
         time_limit_s: wall time for one solve [s].
+        dask_url: Dask scheduler for large fleets, None for this process's threads.
     """
 
     drift_soc: float = 0.01
@@ -58,6 +60,12 @@ class Policy:
     promise_probability: float = 0.95
     fatigue: float = 0.5
     time_limit_s: float = 10.0
+    dask_url: str | None = None
+
+    def options_for(self, problem: Problem) -> Options:
+        """How the service solves: of an answer that no linear programme gave, a sample is solved again by one."""
+        audit = "sample" if problem.sites * problem.steps > SMALL else "none"
+        return Options(time_limit_s=self.time_limit_s, dask_url=self.dask_url, audit=audit)
 
 
 @dataclass(frozen=True, slots=True)

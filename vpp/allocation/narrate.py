@@ -116,7 +116,7 @@ def _reason(told: Told, currency: str) -> str:  # noqa: C901 - one case for each
 
 def _not_needed(told: Told, pays: str, costs: str) -> str:
     if not costs:
-        return f"no more is possible; {pays}"
+        return f"no more is possible, nor would it gain by more; {pays}"
     if abs(told.high_per_kwh - told.price_per_kwh) <= 1e-6:
         return f"{costs}, just what the fleet pays: it has room and the fleet needs no more"
     return f"{costs}; {pays}"

@@ -15,6 +15,8 @@ class SolverName(StrEnum):
 
 METHODS = ("auto", "ortools", "sequential")
 AUDITS = ("none", "sample", "full")
+SMALL = 10_000
+"""Sites times steps up to which one linear programme is as fast as coordination by prices."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +35,7 @@ class Options:
         seed: of every random choice.
         solvers: linear solvers, tried in this order until one proves its optimum.
         fairness_epsilon: share of the best cost that may be spent on fairness; None for none.
+        dask_url: scheduler of a Dask cluster whose workers hold the shards of a large fleet; None for threads.
     """
 
     gap: float = 1e-4
@@ -43,6 +46,7 @@ class Options:
     seed: int = 0
     solvers: tuple[SolverName, ...] = (SolverName.GLOP, SolverName.HIGHS)
     fairness_epsilon: float | None = None
+    dask_url: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense.

@@ -12,7 +12,6 @@ import numpy as np
 
 from vpp.allocation.blocks import ModeState, deliverable_kwh
 from vpp.allocation.capability import most_held
-from vpp.allocation.exact import Options
 from vpp.allocation.from_sites import Policy, View, build_problem, drift_buffers, needed_at_home, usable
 from vpp.allocation.horizon import owed
 from vpp.allocation.limits import max_discharge_kw
@@ -79,7 +78,7 @@ def capability(
         capacity_limit_kw=asked, capacity_window=window, fixed_kw=block_power.sum(axis=0),
         shortfall_price_per_kwh=np.full(len(cut), SHORTAGE_PRICE),
     )  # fmt: skip
-    held = most_held(_peaks_first(problem), asked, Options(time_limit_s=policy.time_limit_s))
+    held = most_held(_peaks_first(problem), asked, policy.options_for(problem))
     covered = bool((held.kw >= asked - TOLERANCE_KW).all())
     return Capability(
         covered=covered, reason=_reason(covered, sites, can, targets, held.kw, spare),

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from vpp.allocation.blocks import ModeState
-from vpp.allocation.exact import Options, solve
+from vpp.allocation.exact import solve
 from vpp.allocation.from_sites import Policy, View, build_problem, drift_buffers, fatigue_of, needed_at_home, usable
 from vpp.allocation.horizon import owed
+from vpp.allocation.metrics import counted
 from vpp.allocation.parts import fixed_blocks, soc_of, views
 from vpp.allocation.promise import Capability, capability
 from vpp.allocation.reasons import reasons
@@ -89,13 +90,14 @@ def plan(
         shortfall_price_per_kwh=_shortfall_price(len(steps), policy),
         excess_price_per_kwh=np.full(len(steps), policy.excess_price_per_kwh),
     )  # fmt: skip
-    answer = solve(problem, Options(time_limit_s=policy.time_limit_s))
+    answer = counted(solve(problem, policy.options_for(problem)))
     power, soc = np.zeros((len(sites), len(steps))), np.zeros((len(sites), len(steps) + 1))
     power[list(takes_kw.rows)], soc[list(takes_kw.rows)] = answer.battery_kw, answer.soc
     power[list(by_mode.rows)], soc[list(by_mode.rows)] = block_power, soc_of(by_mode, steps, block_power)
     short = np.where(committed, np.clip(target_kw - power.sum(axis=0), 0.0, None), 0.0)
     info = {
-        "status": answer.status, "solver": answer.solver, "attempts": list(answer.attempts),
+        "status": answer.status, "method": answer.method, "solver": answer.solver,
+        "attempts": list(answer.attempts), "audit": answer.audit,
         "solve_seconds": round(answer.seconds, 4),
         "objective": answer.objective, "gap": answer.gap if np.isfinite(answer.gap) else None,
         "sites": len(sites), "usable": int(can.sum()), "mode_sites": len(by_mode.sites), **block_info,

@@ -42,13 +42,14 @@ def allocate(
     method: Annotated[str, typer.Option(help="auto, ortools or sequential.")] = "auto",
     audit: Annotated[
         str, typer.Option(help="none, sample or full: how much of the answer OR-Tools solves again.")
-    ] = "none",
+    ] = "sample",
     seed: Annotated[int, typer.Option(help="Of random choices: the same seed gives the same answer.")] = 0,
     json_to: JsonTo = None,
 ) -> None:
     """Solve one allocation problem offline."""
     options = options_from(
-        gap=gap, time_limit_s=time_limit, workers=workers, method=method, audit=audit, seed=seed
+        gap=gap, time_limit_s=time_limit, workers=workers, method=method, audit=audit, seed=seed,
+        dask_url=settings().dask_url,
     )  # fmt: skip
     summary = allocate_file(problem, out, options)
     emit(summary, json_to, lambda: console.print("\n".join(f"{key}: {value}" for key, value in summary.items())))

@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from vpp.allocation import capability
+from vpp.allocation import Policy, capability
 from vpp.commitments import Decision
 from vpp.dispatch.fleet import FRESH_S, call_fleet
 from vpp.dispatch.modes import mode_states
@@ -19,6 +19,7 @@ async def covers(
     clock: Clock,
     mode_adapters: Collection[str],
     max_age_s: float = FRESH_S,
+    policy: Policy | None = None,
 ) -> Decision:
     """Answer from the present snapshot and forecast; without usable telemetry the answer is no, with the reason.
 
@@ -26,6 +27,7 @@ async def covers(
         mode_adapters: the adapters whose devices know modes only, no setpoint.
         max_age_s: how old a reading may be before the event begins, when devices are read seldom [s].
             Once it has begun, only what is fresh enough to be commanded on counts.
+        policy: what the service assumes and how it solves.
     """
     now = clock.now()
     start_at = max(now, commitment.window.start_at)
@@ -38,6 +40,6 @@ async def covers(
     modes = await mode_states(connection, commitment, called.sites, mode_adapters, at=start_at)
     answer = capability(
         called.sites, called.state, called.net_load_kw, targets, called.steps, mode_sites=modes,
-        hours_since_full_charge=called.hours_since_full_charge,
+        hours_since_full_charge=called.hours_since_full_charge, policy=policy,
     )  # fmt: skip
     return Decision(answer.covered, answer.reason)

@@ -113,7 +113,7 @@ async def _plan(
     # Off the event loop: a solve may take a second, and a worker that is silent so long looks dead.
     made = await asyncio.to_thread(
         plan, called.sites, called.state, called.net_load_kw, remaining, called.steps, mode_sites=modes,
-        hours_since_full_charge=called.hours_since_full_charge,
+        hours_since_full_charge=called.hours_since_full_charge, policy=tools.policy,
     )  # fmt: skip
     await _record_plan(connection, commitment, interval, made)
     told = await _told_before(connection, commitment) - modes.keys()

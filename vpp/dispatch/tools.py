@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TypeVar
 
+from vpp.allocation import Policy
 from vpp.domain.device import ControlKind
 from vpp.domain.errors import TimedOut, Unsupported
 from vpp.domain.site import Site
@@ -28,6 +29,7 @@ class Tools:
     adapters: Mapping[str, DeviceAdapter]
     cycle: timedelta = timedelta(minutes=5)
     concurrency: int = 64
+    policy: Policy = field(default_factory=Policy)
 
     def adapter(self, site: Site) -> DeviceAdapter:
         """Return the adapter of a site.

@@ -63,6 +63,8 @@ class Coordinator:
     """Cost of the schedules once made to keep what the coordinator only prices (feeders); else its own is used."""
     progress: Callable[[str], None] | None = None
     epochs: int = 0
+    filled: bool = False
+    """Whether every site has been asked at least once."""
     passes: float = 0.0
     site_passes: int = SITE_PASSES
     """Most passes over the steps in one site's search for its peaks; more once nothing moves any more."""
@@ -150,7 +152,7 @@ class Coordinator:
         self.epochs += share == 1.0 and not first
         self.passes += share
         for part in range(parts):
-            if part and time.perf_counter() > deadline:
+            if time.perf_counter() > deadline:
                 break
             turn = Turn(
                 market=self._market(stiffness), delivered_kw=self.delivered_kw,
@@ -161,6 +163,7 @@ class Coordinator:
                 self.delivered_kw = self.delivered_kw + reply.delivered_kw
                 self.feeder_kw = self.feeder_kw + reply.feeder_kw
                 moved, asked, paid = moved + reply.gap, asked + reply.asked, paid + reply.paid
+        self.filled |= first and asked == self.scale.sites
         if share == 1.0:
             self._pass_s = time.perf_counter() - begun
         if not first and share == 1.0 and asked:

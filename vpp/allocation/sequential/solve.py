@@ -9,8 +9,9 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import structlog
 
-from vpp.allocation.answer import Allocation, assemble
+from vpp.allocation.answer import Allocation, assemble, feasible
 from vpp.allocation.audit import audit_sites, sample
 from vpp.allocation.feeders import below
 from vpp.allocation.options import Options
@@ -21,12 +22,19 @@ from vpp.allocation.sequential.coupling import Coupling, coupling_of
 from vpp.allocation.sequential.executors import Executor, Threads
 from vpp.allocation.sequential.shards import Shard
 from vpp.allocation.sequential.tables import tables_of
+from vpp.domain.errors import NotReady
 from vpp.domain.fleet import Floats
+
+_log = structlog.get_logger()
 
 METHOD = "sequential"
 SPLIT = "realtime_split"
 SITES_PER_SHARD = 1000
 """Fewer sites are done by one thread sooner than two threads meet 16 times an epoch."""
+CLUSTER_SHARDS = 8
+"""On a cluster the same whatever the number of its workers, so that the answer is the same, too."""
+CLUSTER_SHARE = 0.6
+"""Of the time limit: a cluster that has no answer by then leaves the rest to this process's threads."""
 AUDITED_SITES = 16
 FINISH_SHARE, FINISH_S_PER_VALUE = 0.1, 1e-7
 """Of the time limit, and for each site and step: kept for costing the answer anew."""
@@ -53,21 +61,43 @@ def solve_sequential(problem: Problem, options: Options) -> Allocation:
     try:
         prepared().result(timeout=(1.0 - FINISH_SHARE) * options.time_limit_s)
     except FutureTimeout:
-        return assemble(
-            problem, split_all(problem), started=started, gap=options.gap, method=SPLIT, status=SPLIT,
-            attempts=(f"{METHOD}: kernels still being compiled",),
-        )  # fmt: skip
+        return _split(problem, options, started, (f"{METHOD}: kernels still being compiled",))
     return _solve(problem, options, started)
 
 
+def _split(problem: Problem, options: Options, started: float, attempts: tuple[str, ...]) -> Allocation:
+    """What there is without schedules: the real-time split, named as such."""
+    battery_kw = split_all(problem)
+    return assemble(
+        problem, battery_kw, started=started, gap=options.gap, method=SPLIT, status=SPLIT, attempts=attempts
+    )
+
+
 def _solve(problem: Problem, options: Options, started: float) -> Allocation:
-    workers = options.workers or os.cpu_count() or 1
-    count = max(1, min(workers, problem.sites // SITES_PER_SHARD))
+    largest = max(1, problem.sites // SITES_PER_SHARD)
+    attempts: tuple[str, ...] = ()
+    if options.dask_url is not None and largest > 1:
+        # a second's import, and an extra that need not be there
+        from vpp.allocation.sequential.dask_executor import DaskCluster
+
+        try:
+            cluster = DaskCluster(options.dask_url, started + CLUSTER_SHARE * options.time_limit_s)
+            return _on(cluster, min(CLUSTER_SHARDS, largest), problem, options, started, ())
+        except NotReady as error:
+            _log.warning("allocation_cluster_lost", error=str(error))
+            attempts = (f"cluster: {error}",)
+    count = min(options.workers or os.cpu_count() or 1, largest)
+    return _on(Threads(count), count, problem, options, started, attempts)
+
+
+def _on(
+    executor: Executor, count: int, problem: Problem, options: Options, started: float, attempts: tuple[str, ...]
+) -> Allocation:
+    """Solve with so many shards on an executor, which is closed whatever happens."""
     lots = draw_lots(problem.sites, count, options.seed)
-    executor: Executor = Threads(count)
     try:
         executor.hold([Shard.of(tables_of(problem, lot), options.seed + k) for k, lot in enumerate(lots)])
-        return _coordinate(problem, options, executor, lots, started)
+        return _coordinate(problem, options, executor, lots, started, attempts)
     finally:
         executor.close()
 
@@ -101,7 +131,10 @@ def draw_lots(sites: int, count: int, seed: int) -> list[Ints]:
     return [np.sort(part) for part in np.array_split(drawn, count)]
 
 
-def _coordinate(problem: Problem, options: Options, executor: Executor, lots: list[Ints], started: float) -> Allocation:
+def _coordinate(
+    problem: Problem, options: Options, executor: Executor, lots: list[Ints], started: float,
+    attempts: tuple[str, ...],
+) -> Allocation:  # fmt: skip
     coupling, gathered = coupling_of(problem), _Gathered(problem, executor, lots)
     on = problem.feeder >= 0
     sharing = problem.only(np.flatnonzero(on))
@@ -115,12 +148,17 @@ def _coordinate(problem: Problem, options: Options, executor: Executor, lots: li
     )  # fmt: skip
     finish_s = max(FINISH_SHARE * options.time_limit_s, FINISH_S_PER_VALUE * problem.sites * problem.steps)
     coordinator.run(options.gap, started + options.time_limit_s - finish_s)
+    said = (*attempts, f"{METHOD}: {coordinator.epochs} epochs, {coordinator.passes:.1f} passes")
+    if not coordinator.filled:
+        return _split(problem, options, started, said)
     battery_kw = gathered.schedules()
+    if on.any():
+        battery_kw, _ = feasible(problem, battery_kw)
     answer = assemble(
         problem, battery_kw, started=started, gap=options.gap, bound=coordinator.lower,
         capacity_kw=coupling.best_bids(battery_kw.sum(axis=0)), marginal_price_per_kwh=coordinator.proven_price_per_kwh,
         feeder_price_per_kwh=coordinator.proven_feeder_price_per_kwh, method=METHOD,
-        attempts=(f"{METHOD}: {coordinator.epochs} epochs, {coordinator.passes:.1f} passes",),
+        attempts=said,
     )  # fmt: skip
     if options.audit == "none":
         return answer
