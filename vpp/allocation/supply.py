@@ -143,9 +143,9 @@ def _pieces(
     draw = 1.0 / part.discharge_efficiency
     prices, powers, sites = [], [], []
 
-    def add(price: Floats, kw: Floats) -> None:
-        there = np.isfinite(price) & (kw > SLACK_KW)
-        prices.append((price + share)[there])
+    def add(price_per_kwh: Floats, kw: Floats) -> None:
+        there = np.isfinite(price_per_kwh) & (kw > SLACK_KW)
+        prices.append((price_per_kwh + share)[there])
         powers.append(kw[there])
         sites.append(np.flatnonzero(there) + rows.start)
 

@@ -110,13 +110,13 @@ def price(amount: Decimal, currency: str = "USD") -> str:
     return f"{symbol}{amount:,.{digits}f}"
 
 
-def per_kwh(price: float | None, currency: str = "USD") -> str:
+def per_kwh(price_per_kwh: float | None, currency: str = "USD") -> str:
     """A price per kWh with as many digits as tell it apart; a dash where there is none."""
-    if price is None:
+    if price_per_kwh is None:
         return "\u2013"
     symbol = _SYMBOLS.get(currency, f"{currency} ")
-    sign = "\u2212" if round(price, 3) < 0 else ""
-    return f"{sign}{symbol}{number(abs(price), 2 if abs(price) >= 0.1 or price == 0 else 3)}"
+    sign = "\u2212" if round(price_per_kwh, 3) < 0 else ""
+    return f"{sign}{symbol}{number(abs(price_per_kwh), 2 if abs(price_per_kwh) >= 0.1 or price_per_kwh == 0 else 3)}"
 
 
 def plain(value: Decimal) -> str:
