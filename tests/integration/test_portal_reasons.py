@@ -70,6 +70,21 @@ async def test_the_page_says_price_limits_and_one_sentence_for_each_site(
     assert parser.found == []
 
 
+async def test_where_sites_would_give_more_than_is_owed_the_page_does_not_speak_of_pay(
+    store: Store, app: FastAPI, world: World
+) -> None:
+    found = some_reasons(world.sites)
+    found["price_per_kwh"] = -0.02
+    async with store.begin() as connection:
+        await add_cycle(connection, world.running, CYCLE, solve={"reasons": found})
+    async with browser(app) as client:
+        await signed_in(client, world.operator)
+        text = words((await client.get(f"/operator/events/{world.running}")).text)
+    assert "A price of \u2212$0.020 per kWh holds back those that gain least" in text
+    assert "the fleet pays" not in text
+    assert "the fleet has enough and would pay 0.020 $/kWh for less" in text
+
+
 async def test_a_site_is_found_by_its_id(store: Store, app: FastAPI, world: World) -> None:
     found = read_reasons(await keep(store, world))
     assert found is not None

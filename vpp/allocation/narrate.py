@@ -85,6 +85,8 @@ def _doing(told: Told) -> str:
 
 def _reason(told: Told, currency: str) -> str:  # noqa: C901 - one case for each constraint
     pays = f"the fleet pays {price(told.price_per_kwh, currency)}"
+    if told.price_per_kwh < -0.0005:  # the sites give more than is owed for their own tariffs' sake
+        pays = f"the fleet has enough and would pay {price(-told.price_per_kwh, currency)} for less"
     finite = math.isfinite(told.high_per_kwh)
     costs = f"its next kWh would cost {price(told.high_per_kwh, currency)}" if finite else ""
     match told.constraint:
