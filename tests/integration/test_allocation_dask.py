@@ -17,6 +17,7 @@ from distributed import Client, LocalCluster
 
 from tests.bench.bench_scaleout import GAP, SHARDS, Watched, a_cluster, coordinate, kill_a_worker
 from tests.builders_instances import instance
+from vpp.allocation import Options, solve
 from vpp.allocation.sequential.coordinator import Coordinator
 from vpp.allocation.sequential.dask_executor import DaskCluster, State, begin, packed, proceed
 from vpp.allocation.sequential.executors import Threads
@@ -247,3 +248,16 @@ def _dask(*arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
             yield process
         finally:
             process.kill()
+
+
+def test_whoever_names_a_cluster_gets_its_answer_from_there(two_workers: LocalCluster) -> None:
+    """Through the front door: one more worker or one fewer makes no difference to the last bit."""
+    problem = instance("p3", SITES, 0)
+    there = solve(problem, Options(gap=GAP, time_limit_s=100.0, dask_url=two_workers.scheduler_address))
+    assert there.status == "optimal"
+    assert not any(said.startswith("cluster") for said in there.attempts), there.attempts
+    with a_cluster(1) as one:
+        again = solve(problem, Options(gap=GAP, time_limit_s=100.0, dask_url=one.scheduler_address))
+    np.testing.assert_array_equal(there.battery_kw, again.battery_kw)
+    here = solve(problem, Options(gap=GAP, time_limit_s=100.0))
+    assert abs(here.objective - there.objective) <= GAP * abs(here.objective)

@@ -81,23 +81,26 @@ def _solve(problem: Problem, options: Options, started: float) -> Allocation:
         from vpp.allocation.sequential.dask_executor import DaskCluster
 
         try:
-            cluster = DaskCluster(options.dask_url, started + CLUSTER_SHARE * options.time_limit_s)
-            return _on(cluster, min(CLUSTER_SHARDS, largest), problem, options, started, ())
+            deadline = started + CLUSTER_SHARE * options.time_limit_s
+            cluster = DaskCluster(options.dask_url, deadline)
+            return _on(cluster, min(CLUSTER_SHARDS, largest), problem, options, (started, deadline), ())
         except NotReady as error:
             _log.warning("allocation_cluster_lost", error=str(error))
             attempts = (f"cluster: {error}",)
     count = min(options.workers or os.cpu_count() or 1, largest)
-    return _on(Threads(count), count, problem, options, started, attempts)
+    span = (started, started + options.time_limit_s)
+    return _on(Threads(count), count, problem, options, span, attempts)
 
 
 def _on(
-    executor: Executor, count: int, problem: Problem, options: Options, started: float, attempts: tuple[str, ...]
-) -> Allocation:
-    """Solve with so many shards on an executor, which is closed whatever happens."""
+    executor: Executor, count: int, problem: Problem, options: Options, span: tuple[float, float],
+    attempts: tuple[str, ...],
+) -> Allocation:  # fmt: skip
+    """Solve with so many shards on an executor, which is closed whatever happens; `span` is begin and deadline."""
     lots = draw_lots(problem.sites, count, options.seed)
     try:
         executor.hold([Shard.of(tables_of(problem, lot), options.seed + k) for k, lot in enumerate(lots)])
-        return _coordinate(problem, options, executor, lots, started, attempts)
+        return _coordinate(problem, options, executor, lots, span, attempts)
     finally:
         executor.close()
 
@@ -132,7 +135,7 @@ def draw_lots(sites: int, count: int, seed: int) -> list[Ints]:
 
 
 def _coordinate(
-    problem: Problem, options: Options, executor: Executor, lots: list[Ints], started: float,
+    problem: Problem, options: Options, executor: Executor, lots: list[Ints], span: tuple[float, float],
     attempts: tuple[str, ...],
 ) -> Allocation:  # fmt: skip
     coupling, gathered = coupling_of(problem), _Gathered(problem, executor, lots)
@@ -147,7 +150,8 @@ def _coordinate(
         honest_cost=gathered.cost if on.any() else None,
     )  # fmt: skip
     finish_s = max(FINISH_SHARE * options.time_limit_s, FINISH_S_PER_VALUE * problem.sites * problem.steps)
-    coordinator.run(options.gap, started + options.time_limit_s - finish_s)
+    started, deadline = span
+    coordinator.run(options.gap, deadline - finish_s)
     said = (*attempts, f"{METHOD}: {coordinator.epochs} epochs, {coordinator.passes:.1f} passes")
     if not coordinator.filled:
         return _split(problem, options, started, said)
