@@ -58,7 +58,15 @@ def test_prices_may_differ_between_sites_and_feeders_do_not_hold_a_site_alone() 
     )  # fmt: skip
     price = PRICE + np.linspace(0.0, 0.3, 8)[:, None]
     claim = np.array([least(problem.only(np.array([i])), price[i])[0] for i in range(8)])
-    assert audit_sites(tight, price, claim, np.arange(8)).passed
+    asked: list[SolverName] = []
+
+    def counted(lp: LinearProgram, solver: SolverName, time_limit_s: float) -> Solution:
+        asked.append(solver)
+        return run(lp, solver, time_limit_s)
+
+    assert audit_sites(tight, price, claim, np.arange(8), solver=counted).passed
+    # all in one programme, and no site that had to be looked at again alone but for the second opinions
+    assert asked == [SolverName.GLOP, *[SolverName.HIGHS] * 3]
 
 
 def test_a_claim_that_is_no_number_fails() -> None:

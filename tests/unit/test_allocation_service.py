@@ -16,7 +16,7 @@ from tests.builders import a_battery, a_demand_charge, a_site, a_state, a_tariff
 from tests.clock import NOON
 from vpp.allocation import ModeState, Policy, capability, horizon_steps, plan
 from vpp.allocation.horizon import owed
-from vpp.allocation.pricing import applies, prices
+from vpp.allocation.tariffs import applies, prices
 from vpp.domain.errors import InvalidRequest
 from vpp.domain.fleet import Quality
 from vpp.domain.site import EnergyPeriod

@@ -14,6 +14,7 @@ from vpp.allocation import (
     Constraint,
     Options,
     Problem,
+    SupplyCurve,
     allocate_file,
     explain,
     explain_file,
@@ -24,8 +25,8 @@ from vpp.allocation import (
 )
 from vpp.allocation.binding import standing
 from vpp.allocation.marginal import marginal
-from vpp.allocation.prices import site_price_per_kwh
-from vpp.allocation.supply import CHUNK
+from vpp.allocation.paid import site_price_per_kwh
+from vpp.allocation.supply import CHUNK, thinned
 from vpp.cli.app import run as command_line
 from vpp.domain.errors import InvalidRequest, NotFound, NotReady
 
@@ -145,6 +146,19 @@ def test_a_fleet_that_is_gone_through_in_parts_has_one_curve() -> None:
     for i in np.flatnonzero(alone.room_kw > 1e-6):
         assert by_site[CHUNK + int(i)] == alone.high[i]
     assert set(curve.site.tolist()) & set(range(CHUNK, sites))
+
+
+def test_a_curve_that_is_made_short_keeps_its_ends_and_what_is_around_the_price() -> None:
+    price = np.linspace(0.0, 3.0, 9001) ** 2
+    paid = float(price[4321])
+    long = SupplyCurve(price, np.cumsum(np.full(9001, 0.5)), np.arange(9001), 2160.0, paid, 0.0, 0.0)
+    short_price, short_kw = thinned(long, 120)
+    assert len(short_price) <= 120
+    assert set(price[4300:4340].tolist()) <= set(short_price.tolist())
+    assert (short_price[-1], short_kw[-1]) == (price[-1], long.power_kw[-1])
+    np.testing.assert_array_equal(short_kw, long.power_kw[np.searchsorted(price, short_price)])
+    whole_price, _ = thinned(long, 10_000)
+    np.testing.assert_array_equal(whole_price, price)
 
 
 def test_an_answer_without_prices_has_no_curve() -> None:

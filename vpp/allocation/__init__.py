@@ -1,4 +1,14 @@
-"""Who gives how much and when: the award split over sites without hurting any one of them."""
+"""Who gives how much and when: the award split over sites without hurting any one of them.
+
+The way through: `service.py` plans a control cycle and `promise.py` answers whether an event is covered;
+`from_sites.py`, `tariffs.py` and `horizon.py` make a `Problem` (`problem.py`) of sites; `exact.py` solves it
+with one linear programme (`linear.py`, `coupling.py`, `solver.py`) or, for large fleets, with `sequential/`,
+or falls back to the split of `realtime.py`; `answer.py` costs whatever comes out anew.
+
+Beside the way: choices of yes or no (`discrete/`, `blocks.py`), what can be held (`capability.py`), margins
+(`robust.py`, `chance.py`), fairness (`fairness.py`), a second look (`audit.py`), and why each site got what
+it got (`explain.py` for one site, `binding.py` and `marginal.py` for all, `supply.py`, `narrate.py`).
+"""
 
 from vpp.allocation.answer import Allocation
 from vpp.allocation.binding import Constraint

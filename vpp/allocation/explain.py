@@ -21,7 +21,7 @@ from vpp.allocation.limits import floor_kwh, max_charge_kw, max_discharge_kw
 from vpp.allocation.marginal import PEAK, SLACK_KW, SLACK_SHARE, Slopes, marginal, slopes
 from vpp.allocation.narrate import sentence
 from vpp.allocation.one_site import OneSite, on_their_own
-from vpp.allocation.prices import site_price_per_kwh
+from vpp.allocation.paid import site_price_per_kwh
 from vpp.allocation.problem import Problem
 from vpp.domain.errors import InvalidRequest, NotReady
 from vpp.domain.fleet import Floats

@@ -7,9 +7,9 @@ from datetime import timedelta
 import numpy as np
 
 from vpp.allocation.options import SMALL, Options
-from vpp.allocation.pricing import prices
 from vpp.allocation.problem import Problem
 from vpp.allocation.robust import SiteClass, classes_of, drift_soc, fatigue, look_back_h
+from vpp.allocation.tariffs import prices
 from vpp.domain.errors import InvalidRequest
 from vpp.domain.fleet import Bools, FleetState, Floats
 from vpp.domain.site import Site

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from vpp.allocation.pricing import applies
+from vpp.allocation.tariffs import applies
 from vpp.domain.commitment import TargetInterval
 from vpp.domain.fleet import Bools, Floats
 from vpp.domain.site import Site

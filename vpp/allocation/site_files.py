@@ -16,7 +16,7 @@ from vpp.allocation.arrays import SPECS
 from vpp.allocation.explain import SiteExplanation, explain_alone
 from vpp.allocation.files import PROVENANCE, SITE_IDS, read_arrays, read_problem, read_result, sha256
 from vpp.allocation.one_site import on_their_own
-from vpp.allocation.prices import paid
+from vpp.allocation.paid import paid
 from vpp.allocation.problem import Problem
 from vpp.allocation.supply import Offer, next_kw
 from vpp.domain.errors import InvalidRequest, NotFound, NotReady

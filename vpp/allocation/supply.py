@@ -11,7 +11,7 @@ import numpy as np
 from vpp.allocation.answer import Allocation
 from vpp.allocation.limits import discharge_pieces
 from vpp.allocation.marginal import SLACK_KW, Marginal, marginal
-from vpp.allocation.prices import site_price_per_kwh
+from vpp.allocation.paid import site_price_per_kwh
 from vpp.allocation.problem import Ints, Problem
 from vpp.domain.errors import InvalidRequest, NotReady
 from vpp.domain.fleet import Floats

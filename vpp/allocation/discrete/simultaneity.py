@@ -26,7 +26,7 @@ from vpp.allocation.discrete.pairs import MIXED, Whole
 from vpp.allocation.feeders import below, room
 from vpp.allocation.limits import Piece, charge_pieces, discharge_pieces
 from vpp.allocation.options import Options
-from vpp.allocation.prices import site_price_per_kwh
+from vpp.allocation.paid import site_price_per_kwh
 from vpp.allocation.problem import Ints, Problem
 from vpp.allocation.programs import serve
 from vpp.allocation.realtime import split_all
