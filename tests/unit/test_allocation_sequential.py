@@ -7,7 +7,7 @@ import pytest
 
 from tests.builders_allocation import breaches
 from tests.builders_instances import instance
-from vpp.allocation import Options, solve
+from vpp.allocation import Options, Problem, solve
 from vpp.allocation.sequential import prepared
 
 SITES = 2_500
@@ -48,6 +48,31 @@ def test_more_workers_change_the_answer_by_no_more_than_the_gap() -> None:
     size = abs(one.objective)
     assert abs(one.objective - two.objective) <= GAP * size
     assert max(one.bound, two.bound) <= min(one.objective, two.objective) + 1e-9 * size
+
+
+@pytest.mark.parametrize("times", [0.3, 2.0])
+@pytest.mark.parametrize("excess_price_per_kwh", [0.0, 0.3])
+def test_programmes_that_overlap_go_without_in_the_order_of_their_prices(
+    times: float, excess_price_per_kwh: float
+) -> None:
+    event = instance("p2b", 120, 2)
+    base, step = event.commitment_kw, np.arange(event.steps)
+    cheap, dear = base * 0.3 * times * (step > 10), base * 0.4 * times * (step < 35)
+    problem = Problem.build(
+        {
+            **event.arrays(), "commitment_kw": 0.5 * base, "committed": step % 7 != 3,
+            "program_commitment_kw": np.stack([dear, cheap]), "program_site": True,
+            "program_shortfall_price_per_kwh": np.repeat([[1.2], [0.45]], event.steps, axis=1),
+            "excess_price_per_kwh": excess_price_per_kwh,
+        }
+    )  # fmt: skip
+    answer = solve(problem, Options(gap=5e-5, time_limit_s=60.0, method="sequential"))
+    exact = solve(problem, Options(method="ortools", time_limit_s=60.0))
+    assert answer.method == "sequential"
+    assert answer.bound <= exact.objective + 1e-9 * abs(exact.objective)
+    assert answer.objective <= exact.objective + 5e-5 * abs(exact.objective)
+    if times > 1:
+        assert answer.program_shortfall_kw[1].sum() > 100 * max(answer.program_shortfall_kw[0].sum(), 1.0)
 
 
 def test_a_sample_of_the_answer_is_solved_again_by_another_method() -> None:

@@ -141,7 +141,8 @@ class Coordinator:
             self.price_per_kwh.copy(), stiffness, c.with_bids(self.bid_kw), c.lowest_price_per_kwh.copy(),
             c.highest_price_per_kwh.copy(),
             c.window.copy(), c.offset_kw.copy(), c.capacity_price_per_kw.copy(), c.capacity_limit_kw.copy(),
-            self.feeder_price_per_kwh.copy(), c.feeder_low_kw.copy(), c.feeder_high_kw.copy(),
+            c.tier_kw.copy(), c.tier_price_per_kwh.copy(), self.feeder_price_per_kwh.copy(), c.feeder_low_kw.copy(),
+            c.feeder_high_kw.copy(),
             self.feeder_stiffness * (stiffness / self.stiffness),
         )  # fmt: skip
 
@@ -184,10 +185,7 @@ class Coordinator:
         return np.where(c.coupled, c.with_bids(self.bid_kw) - self.delivered_kw, 0.0)
 
     def _next_price(self) -> Floats:
-        c = self.coupling
-        moved = np.clip(
-            self.price_per_kwh + self.stiffness * self._missing_kw(), c.lowest_price_per_kwh, c.highest_price_per_kwh
-        )
+        moved = self.coupling.answer(self.price_per_kwh, self.stiffness, self._missing_kw())
         return 0.5 * (moved + self._mean_price_per_kwh) if self.epochs < 3 else moved
 
     def _next_feeder_price_per_kwh(self) -> Floats:
@@ -205,10 +203,7 @@ class Coordinator:
 
     def _residual_gap(self) -> float:
         """What the missing and the surplus power would add to the gap at the mean price."""
-        c, missing = self.coupling, self._missing_kw()
-        short = (c.highest_price_per_kwh - self._mean_price_per_kwh) * np.clip(missing, 0.0, None)
-        over = (self._mean_price_per_kwh - c.lowest_price_per_kwh) * np.clip(-missing, 0.0, None)
-        return float(c.step_h @ (short + over))
+        return self.coupling.slack(self._mean_price_per_kwh, self._missing_kw())
 
     def _prove(self, following: Floats, gap: float, deadline: float) -> bool:
         """Bound passes at the mean price and at the next multipliers; True once the gap is proven."""

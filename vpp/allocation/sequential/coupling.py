@@ -22,6 +22,8 @@ class Coupling:
         target_kw: owed there, less what others deliver, (T,).
         lowest_price_per_kwh, highest_price_per_kwh: minus the price of too much delivered, and that of
             too little, (T,).
+        tier_kw, tier_price_per_kwh: from how much shortfall on which price of it holds, ascending, (R,T): where
+            several programmes owe at once, the cheapest goes without first. The last price is the highest.
         window: capacity window, -1 none, (T,); offset_kw: what others deliver, (T,).
         capacity_price_per_kw: per kW, (K,); capacity_limit_kw: (K,).
         feeder_low_kw, feeder_high_kw: hard bounds on the battery power below each feeder, (F,T).
@@ -32,6 +34,8 @@ class Coupling:
     target_kw: Floats
     lowest_price_per_kwh: Floats
     highest_price_per_kwh: Floats
+    tier_kw: Floats
+    tier_price_per_kwh: Floats
     window: Ints
     offset_kw: Floats
     capacity_price_per_kw: Floats
@@ -47,7 +51,7 @@ class Coupling:
     def scaled(self, share: float) -> "Coupling":
         """The same asked of a part of the fleet, without feeders."""
         return replace(
-            self, target_kw=self.target_kw * share, offset_kw=self.offset_kw * share,
+            self, target_kw=self.target_kw * share, offset_kw=self.offset_kw * share, tier_kw=self.tier_kw * share,
             capacity_limit_kw=self.capacity_limit_kw * share,
             feeder_low_kw=self.feeder_low_kw[:0], feeder_high_kw=self.feeder_high_kw[:0],
         )  # fmt: skip
@@ -78,14 +82,42 @@ class Coupling:
     def cost(self, delivered_kw: Floats, bid_kw: Floats) -> float:
         """What shortfall and excess cost, less what the bids earn."""
         missing = np.where(self.coupled, self.with_bids(bid_kw) - delivered_kw, 0.0)
-        short, over = np.clip(missing, 0.0, None), np.clip(-missing, 0.0, None)
-        paid = self.step_h @ (short * self.highest_price_per_kwh - over * self.lowest_price_per_kwh)
-        return float(paid - self.capacity_price_per_kw @ bid_kw)
+        return float(self.step_h @ self._penalty(missing) - self.capacity_price_per_kw @ bid_kw)
+
+    def answer(self, price_per_kwh: Floats, stiffness: float, missing_kw: Floats) -> Floats:
+        """The augmented Lagrangian's price where so much is missing, (T,): as the kernels' `fleet_price`."""
+        moved = price_per_kwh + stiffness * missing_kw
+        made, least = self.highest_price_per_kwh.copy(), self.lowest_price_per_kwh
+        found = np.zeros(len(made), dtype=bool)
+        for start_kw, most in zip(self.tier_kw, self.tier_price_per_kwh, strict=True):
+            within = moved - stiffness * start_kw
+            here = ~found & (within <= most)
+            made[here], found, least = np.maximum(within, least)[here], found | here, most
+        return made
+
+    def slack(self, price_per_kwh: Floats, missing_kw: Floats) -> float:
+        """What missing and surplus power add to the gap at these prices; 0 where they fit together."""
+        proven = price_per_kwh * missing_kw - self._conjugate(price_per_kwh)
+        return float(self.step_h @ (self._penalty(missing_kw) - proven))
+
+    def _penalty(self, missing_kw: Floats) -> Floats:
+        """What missing (or, below zero, surplus) power costs an hour, (T,)."""
+        short, ends = np.clip(missing_kw, 0.0, None), [*self.tier_kw[1:], np.inf]
+        cost = np.clip(missing_kw, None, 0.0) * self.lowest_price_per_kwh
+        for start_kw, end_kw, price in zip(self.tier_kw, ends, self.tier_price_per_kwh, strict=True):
+            cost += price * np.clip(np.minimum(short, end_kw) - start_kw, 0.0, None)
+        return np.asarray(cost)
+
+    def _conjugate(self, price_per_kwh: Floats) -> Floats:
+        """How far the penalty stays below these prices' line at most, an hour, (T,)."""
+        widths = np.diff(self.tier_kw, axis=0)
+        return np.asarray((np.clip(price_per_kwh - self.tier_price_per_kwh[:-1], 0.0, None) * widths).sum(axis=0))
 
     def bound(self, price_per_kwh: Floats, feeder_price_per_kwh: Floats) -> float:
         """The part of the Lagrangian bound that is not the sites'; -inf where the prices prove nothing."""
         worth = self.step_h * price_per_kwh
         value = float((worth * np.where(self.committed, self.target_kw, 0.0)).sum())
+        value -= float(self.step_h @ self._conjugate(price_per_kwh))
         for k, earned in enumerate(self.capacity_price_per_kw):
             steps = self.window == k
             value -= float((worth * self.offset_kw)[steps].sum())
@@ -129,13 +161,31 @@ def coupling_of(problem: Problem) -> Coupling:
     absorb = committed & (problem.commitment_kw < 0)
     short, excess = problem.shortfall_price_per_kwh, problem.excess_price_per_kwh
     within = room(problem)
+    main_kw = np.where(committed, problem.commitment_kw - problem.fixed_kw, 0.0)
+    main_price = np.where(absorb, excess, np.where(committed | offered, short, 0.0))
+    programs_kw = problem.program_commitment_kw
+    tier_kw, tier_price = _tiers(
+        np.vstack([programs_kw, np.where(absorb, 0.0, np.clip(main_kw, 0.0, None))]),
+        np.vstack([np.where(programs_kw > 0, problem.program_shortfall_price_per_kwh, 0.0), main_price]),
+    )
     return Coupling(
-        step_h=problem.step_h, committed=committed,
-        target_kw=np.where(committed, problem.commitment_kw - problem.fixed_kw, 0.0),
+        step_h=problem.step_h, committed=committed | (programs_kw > 0).any(axis=0),
+        target_kw=main_kw + programs_kw.sum(axis=0),
         lowest_price_per_kwh=-np.where(absorb, short, np.where(committed, excess, 0.0)),
-        highest_price_per_kwh=np.where(absorb, excess, np.where(committed | offered, short, 0.0)),
+        highest_price_per_kwh=tier_price[-1].copy(), tier_kw=tier_kw, tier_price_per_kwh=tier_price,
         window=window, offset_kw=np.where(offered, problem.fixed_kw, 0.0),
         capacity_price_per_kw=problem.capacity_price_per_kw, capacity_limit_kw=problem.capacity_limit_kw,
         feeder_low_kw=np.clip(within.least_kw, -NO_LIMIT_KW, None),
         feeder_high_kw=np.clip(within.most_kw, None, NO_LIMIT_KW),
     )  # fmt: skip
+
+
+def _tiers(owed_kw: Floats, price_per_kwh: Floats) -> tuple[Floats, Floats]:
+    """Where each price of shortfall begins and what it is, cheapest first, (R,T) each; R is 1 for one demand."""
+    if len(owed_kw) == 1:
+        return np.zeros_like(owed_kw), price_per_kwh
+    # who owes nothing has no tier: it goes to the end with the highest price
+    price = np.where(owed_kw > 0, price_per_kwh, price_per_kwh.max(axis=0))
+    order = np.argsort(price, axis=0, kind="stable")
+    owed, price = np.take_along_axis(owed_kw, order, 0), np.take_along_axis(price, order, 0)
+    return np.cumsum(owed, axis=0) - owed, price

@@ -24,6 +24,7 @@ class Market(NamedTuple):
         target_kw: power owed, less what others deliver; in a capacity window the bid, (T,).
         lowest_price_per_kwh, highest_price_per_kwh: minus the price of excess and the price of shortfall, (T,); both 0
             where nothing is owed.
+        tier_kw, tier_price_per_kwh: from how much shortfall on which price of it holds, ascending, (R,T).
         window: capacity window of each step, -1 none, (T,); offset_kw: what others deliver there, (T,).
         capacity_price_per_kw, capacity_limit_kw: (K,).
         feeder_price_per_kwh: multipliers, (F,T); feeder_low_kw, feeder_high_kw: bounds on battery power, (F,T).
@@ -39,6 +40,8 @@ class Market(NamedTuple):
     offset_kw: Floats
     capacity_price_per_kw: Floats
     capacity_limit_kw: Floats
+    tier_kw: Floats
+    tier_price_per_kwh: Floats
     feeder_price_per_kwh: Floats
     feeder_low_kw: Floats
     feeder_high_kw: Floats
@@ -46,11 +49,22 @@ class Market(NamedTuple):
 
 
 @kernel
-def fleet_price(market, target_kw, delivered_kw, into):
-    """The augmented Lagrangian's price of delivered power in each step, (T,)."""
+def fleet_price(market, share, target_kw, delivered_kw, into):
+    """The augmented Lagrangian's price of delivered power in each step, (T,), where `share` of all is asked.
+
+    What is missing is taken from the cheapest tier first; between two tiers the price is free.
+    """
+    tier_kw, tier_price, last = market.tier_kw, market.tier_price_per_kwh, market.tier_kw.shape[0] - 1
     for t in range(into.shape[0]):
         p = market.price_per_kwh[t] + market.stiffness * (target_kw[t] - delivered_kw[t])
-        into[t] = min(max(p, market.lowest_price_per_kwh[t]), market.highest_price_per_kwh[t])
+        into[t] = tier_price[last, t]
+        least = market.lowest_price_per_kwh[t]
+        for k in range(last + 1):
+            within = p - market.stiffness * tier_kw[k, t] * share
+            if within <= tier_price[k, t]:
+                into[t] = max(within, least)
+                break
+            least = tier_price[k, t]
 
 
 @kernel
@@ -141,7 +155,7 @@ def sweep(
             set_bids(market, tables.step_h, delivered_kw, bid_kw)
         for t in range(steps):
             target_kw[t] = bid_kw[t] * (share + growth * j)
-        fleet_price(market, target_kw, delivered_kw, fleet)
+        fleet_price(market, share + growth * j, target_kw, delivered_kw, fleet)
         paid += fleet
         site_price(i, tables, market, fleet, feeder_kw, price)
         load_site(i, tables, work)

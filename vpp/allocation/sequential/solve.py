@@ -42,8 +42,14 @@ FINISH_SHARE, FINISH_S_PER_VALUE = 0.1, 1e-7
 
 def takes(problem: Problem) -> str | None:
     """Why a problem cannot be solved this way, or None if it can."""
-    if len(problem.program_commitment_kw):
-        return "it has several programmes"
+    owing = (problem.program_commitment_kw > 0).any(axis=0)
+    if owing.any():
+        if not problem.program_site.all():
+            return "its programmes count different sites"
+        if (owing & (problem.capacity_window >= 0)).any():
+            return "a programme is owed power in a capacity window"
+        if (owing & problem.committed & (problem.commitment_kw < problem.fixed_kw)).any():
+            return "fixed_kw exceeds the main commitment while a programme is owed power"
     price, limit = problem.capacity_price_per_kw, problem.capacity_limit_kw
     for k in np.flatnonzero(~np.isfinite(limit)):
         worth = float((problem.step_h * problem.shortfall_price_per_kwh)[problem.capacity_window == k].sum())
