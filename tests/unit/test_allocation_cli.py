@@ -44,6 +44,17 @@ def test_every_option_is_taken(problem: Path, capsys: pytest.CaptureFixture[str]
     assert said[0]["objective"] == said[1]["objective"]
 
 
+def test_fairness_reports_its_price_and_keeps_within_it(problem: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = problem.with_name("result.npz")
+    assert run(["allocate", str(problem), "--out", str(out), "--json", "-"]) == 0
+    cheapest = json.loads(capsys.readouterr().out)["objective"]
+    assert run(["allocate", str(problem), "--out", str(out), "--fairness", "0.01", "--json", "-"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["gini_after"] < said["gini_before"]
+    assert said["objective"] - cheapest == pytest.approx(said["price_of_fairness"], abs=1e-6 * abs(cheapest))
+    assert said["price_of_fairness"] <= 0.01 * abs(cheapest) + 1e-6
+
+
 def test_a_summary_for_people_is_one_line_a_figure(problem: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["allocate", str(problem), "--out", str(problem.with_name("result.npz"))]) == 0
     assert "status: optimal" in capsys.readouterr().out.splitlines()

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from vpp.allocation.answer import Allocation
 from vpp.allocation.arrays import SPECS, once
 from vpp.allocation.exact import solve
+from vpp.allocation.fairness import fair
 from vpp.allocation.options import Options, SolverName
 from vpp.allocation.problem import Problem
 from vpp.domain.errors import InvalidRequest, NotFound
@@ -150,7 +151,16 @@ def allocate_file(problem_path: Path, out_path: Path, options: Options | None = 
     """Solve a problem file into a result file; returns a JSON-able summary."""
     check_writable(out_path)
     problem = read_problem(problem_path)
-    answer = solve(problem, options)
+    shared: dict[str, Any] = {}
+    if options is not None and options.fairness_epsilon is not None:
+        found = fair(problem, options)
+        answer = found.allocation
+        shared = {
+            "price_of_fairness": found.price_of_fairness, "gini_before": found.before.gini,
+            "gini_after": found.after.gini, "shared_by": found.method,
+        }  # fmt: skip
+    else:
+        answer = solve(problem, options)
     write_result(answer, out_path, problem_path)
     hours = problem.step_h
     return {
@@ -165,13 +175,14 @@ def allocate_file(problem_path: Path, out_path: Path, options: Options | None = 
         "audit": answer.audit,
         "sites_over_limit_when_idle": int((answer.over_export | answer.over_import).any(axis=1).sum()),
         "feeders_over_limit_when_idle": int(answer.over_feeder.any(axis=1).sum()),
+        **shared,
     }
 
 
 def options_from(
     *, gap: float | None = None, time_limit_s: float | None = None, workers: int | None = None,
     method: str | None = None, audit: str | None = None, seed: int | None = None, solver: str | None = None,
-    dask_url: str | None = None,
+    dask_url: str | None = None, fairness_epsilon: float | None = None,
 ) -> Options:  # fmt: skip
     """Return options as a command line gives them; None takes the default.
 
@@ -182,7 +193,7 @@ def options_from(
         raise InvalidRequest("solver", solver, " or ".join(SolverName))
     given = {
         "gap": gap, "time_limit_s": time_limit_s, "workers": workers, "method": method, "audit": audit, "seed": seed,
-        "dask_url": dask_url,
+        "dask_url": dask_url, "fairness_epsilon": fairness_epsilon,
         "solvers": None if solver is None else (SolverName(solver),),
     }  # fmt: skip
     return Options(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]

@@ -43,13 +43,16 @@ def allocate(
     audit: Annotated[
         str, typer.Option(help="none, sample or full: how much of the answer OR-Tools solves again.")
     ] = "sample",
+    fairness: Annotated[
+        float | None, typer.Option(help="Share of the best cost to spend on sharing the work, as 0.01.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of random choices: the same seed gives the same answer.")] = 0,
     json_to: JsonTo = None,
 ) -> None:
     """Solve one allocation problem offline."""
     options = options_from(
         gap=gap, time_limit_s=time_limit, workers=workers, method=method, audit=audit, seed=seed,
-        dask_url=settings().dask_url,
+        dask_url=settings().dask_url, fairness_epsilon=fairness,
     )  # fmt: skip
     summary = allocate_file(problem, out, options)
     emit(summary, json_to, lambda: console.print("\n".join(f"{key}: {value}" for key, value in summary.items())))
