@@ -34,6 +34,19 @@ def test_the_coupling_prices_are_what_holds_the_fleet_together() -> None:
     assert (answer.marginal_price_per_kwh > 1e-6).all()
 
 
+@pytest.mark.parametrize("shortfall_price_per_kwh", [10.0, 1e3, 1e5])
+@pytest.mark.parametrize("kind", ["p2b", "infeasible", "turn_up"])
+def test_a_price_of_shortfall_far_beyond_energy_s_is_found(kind: str, shortfall_price_per_kwh: float) -> None:
+    event = instance(kind, 300, 1)
+    more = {"shortfall_price_per_kwh": shortfall_price_per_kwh, "commitment_kw": 1.6 * event.commitment_kw}
+    problem = Problem.build({**event.arrays(), **more})
+    answer = solve(problem, Options(gap=GAP, time_limit_s=60.0, method="sequential"))
+    assert answer.method == "sequential"
+    assert answer.gap <= GAP
+    if answer.shortfall_kw.sum() > 1e4:
+        assert answer.marginal_price_per_kwh.max() == pytest.approx(shortfall_price_per_kwh)
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_same_seed_and_number_of_shards_give_the_same_bits(workers: int) -> None:
     problem, options = instance("p3", SITES, 1), Options(gap=GAP, time_limit_s=60.0, workers=workers, seed=4)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from vpp.allocation.sequential.coupling import Coupling
+from vpp.allocation.sequential.discovery import Discovery
 from vpp.allocation.sequential.epochs import Market
 from vpp.allocation.sequential.executors import Executor
 from vpp.allocation.sequential.shards import Turn
@@ -82,6 +83,8 @@ class Coordinator:
     feeder_stiffness: Floats = field(init=False)
     _mean_price_per_kwh: Floats = field(init=False)
     _reference_kw: float = field(init=False)
+    _usual_stiffness: float = field(init=False)
+    _discovery: Discovery = field(init=False)
     _pass_s: float = 0.0
 
     def __post_init__(self) -> None:
@@ -99,6 +102,8 @@ class Coordinator:
         self._reference_kw = max(min(self._reference_kw, self.scale.power_kw), 1e-9)
         answer = float(np.clip(np.sqrt(self.scale.sites / 100), 0.7, 7.0)) * self.scale.price_per_kwh
         self.stiffness = answer / self._reference_kw
+        self._usual_stiffness = self.stiffness
+        self._discovery = Discovery(c.lowest_price_per_kwh, c.highest_price_per_kwh, self.scale.price_per_kwh)
         self.feeder_stiffness = answer / np.maximum(0.25 * self.scale.feeder_power_kw, 1e-9)
 
     @property
@@ -185,8 +190,14 @@ class Coordinator:
         return np.where(c.coupled, c.with_bids(self.bid_kw) - self.delivered_kw, 0.0)
 
     def _next_price(self) -> Floats:
-        moved = self.coupling.answer(self.price_per_kwh, self.stiffness, self._missing_kw())
-        return 0.5 * (moved + self._mean_price_per_kwh) if self.epochs < 3 else moved
+        missing_kw = self._missing_kw()
+        moved = self.coupling.answer(self.price_per_kwh, self.stiffness, missing_kw)
+        moved = 0.5 * (moved + self._mean_price_per_kwh) if self.epochs < 3 else moved
+        if not self._discovery.needed:
+            return moved
+        moved = self._discovery.correct(self._mean_price_per_kwh, moved, missing_kw / self._reference_kw)
+        self.stiffness = self._usual_stiffness * self._discovery.size(moved)
+        return moved
 
     def _next_feeder_price_per_kwh(self) -> Floats:
         c, rho = self.coupling, self.feeder_stiffness[:, None]
