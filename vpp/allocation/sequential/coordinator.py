@@ -193,9 +193,10 @@ class Coordinator:
         missing_kw = self._missing_kw()
         moved = self.coupling.answer(self.price_per_kwh, self.stiffness, missing_kw)
         moved = 0.5 * (moved + self._mean_price_per_kwh) if self.epochs < 3 else moved
-        if not self._discovery.needed:
+        if self.epochs < 3 or not self._discovery.needed:
             return moved
-        moved = self._discovery.correct(self._mean_price_per_kwh, moved, missing_kw / self._reference_kw)
+        stray_kw = self.coupling.stray(self._mean_price_per_kwh, missing_kw)
+        moved = self._discovery.correct(self._mean_price_per_kwh, moved, stray_kw / self._reference_kw)
         self.stiffness = self._usual_stiffness * self._discovery.size(moved)
         return moved
 

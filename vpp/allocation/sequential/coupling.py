@@ -10,6 +10,8 @@ from vpp.allocation.sequential.tables import Ints
 from vpp.domain.fleet import Bools, Floats
 
 NO_LIMIT_KW = 1e15
+NEAR = 0.25
+"""A price this close to that of a shortfall may be meant to leave it: the mean of an epoch is a little off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +96,15 @@ class Coupling:
             here = ~found & (within <= most)
             made[here], found, least = np.maximum(within, least)[here], found | here, most
         return made
+
+    def stray(self, price_per_kwh: Floats, missing_kw: Floats) -> Floats:
+        """What is missing beyond (or, below zero, short of) what such prices leave undone [kW], (T,)."""
+        least, most = np.zeros(len(missing_kw)), np.full(len(missing_kw), np.inf)
+        for start_kw, price in zip(self.tier_kw[1:], self.tier_price_per_kwh[:-1], strict=True):
+            least = np.where(price < price_per_kwh * (1.0 - NEAR), start_kw, least)
+        for start_kw, price in zip(self.tier_kw[::-1], self.tier_price_per_kwh[::-1], strict=True):
+            most = np.where(price > price_per_kwh * (1.0 + NEAR), start_kw, most)
+        return np.asarray(missing_kw - np.clip(missing_kw, least, np.maximum(most, least)))
 
     def slack(self, price_per_kwh: Floats, missing_kw: Floats) -> float:
         """What missing and surplus power add to the gap at these prices; 0 where they fit together."""
