@@ -143,7 +143,7 @@ async def test_a_cycle_broken_off_anywhere_ends_as_if_nothing_had_happened(store
             assert _sent(world) == sent, f"{kind} {point}"
             assert outcome.sent == sum(row["cycle_start_at"] == interval.start_at for row in undisturbed["commands"])
         else:
-            assert point > 5, "the fuse never blew"
+            assert point > 4, "the fuse hardly ever blew"
             return
     pytest.fail("the cycle never ended")
 

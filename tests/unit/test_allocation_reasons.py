@@ -84,3 +84,9 @@ def test_a_split_keeps_no_reasons() -> None:
     assert made.info["reasons"] is None
     assert read_reasons(made.info["reasons"]) is None
     assert read_reasons({}) is None
+
+
+def test_a_plan_of_mode_only_sites_has_reasons_too() -> None:
+    made = a_plan(sites=3)
+    assert set(made.info["reasons"]) == set(a_plan().info["reasons"])
+    assert len(reasons_of(made).sites) == 3

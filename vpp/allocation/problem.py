@@ -154,7 +154,7 @@ class Problem:
                 made[name] = array[:, rows]
             elif shape[0] != "N":
                 made[name] = array
-            elif array.strides[0] == 0:
+            elif array.strides[0] == 0 and self.sites > 0:
                 count = len(range(*rows.indices(self.sites))) if isinstance(rows, slice) else len(rows)
                 made[name] = np.broadcast_to(array[:1] if array.ndim > 1 else array[0], (count, *array.shape[1:]))
             else:
