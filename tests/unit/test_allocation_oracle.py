@@ -93,7 +93,7 @@ def test_every_method_gives_the_same_cost_within_the_gap(kind: str, sites: int) 
 @pytest.mark.parametrize("kind", ["programs", "mixed"])
 def test_what_coordination_does_not_take_is_refused_by_name_and_chosen_otherwise(kind: str) -> None:
     problem = instance(kind, 500, 0)
-    with pytest.raises(InvalidRequest, match=r"method.*several programmes"):
+    with pytest.raises(InvalidRequest, match=r"method.*programmes count different sites"):
         solve(problem, Options(method="sequential"))
     small = instance(kind, 20, 0)
     assert solve(small).method == "linear_programme"

@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from tests.builders_allocation import breaches
 from tests.builders_instances import instance
@@ -117,6 +118,8 @@ def test_no_time_gives_the_split_by_its_name_and_on_time() -> None:
 
 def test_a_cluster_that_is_not_there_is_named_and_threads_answer() -> None:
     options = Options(gap=GAP, time_limit_s=60.0, dask_url="tcp://127.0.0.1:9")
-    answer = solve(instance("p3", SITES, 1), options)
+    with capture_logs() as logged:
+        answer = solve(instance("p3", SITES, 1), options)
     assert answer.status == "optimal"
+    assert [entry["event"] for entry in logged] == ["allocation_cluster_lost"]
     assert any("no Dask scheduler answers" in said for said in answer.attempts), answer.attempts
