@@ -16,7 +16,7 @@ from distributed import LocalCluster
 from tests.builders_instances import instance
 from vpp.allocation import Problem
 from vpp.allocation.sequential import dask_executor
-from vpp.allocation.sequential.coordinator import Coordinator, Scale, Start
+from vpp.allocation.sequential.coordinator import Coordinator, Scale
 from vpp.allocation.sequential.coupling import coupling_of
 from vpp.allocation.sequential.dask_executor import DaskCluster
 from vpp.allocation.sequential.executors import Executor, Threads
@@ -76,7 +76,7 @@ def coordinate(problem: Problem, executor: Executor, shards: int) -> tuple[Coord
     )  # fmt: skip
     try:
         executor.hold([Shard.of(tables_of(problem, lot), SEED + k) for k, lot in enumerate(lots)])
-        run = Coordinator(coupling, executor, scale, Start(price_per_kwh=price), shards)
+        run = Coordinator(coupling, executor, scale, price, shards)
         run.run(GAP, time.perf_counter() + LIMIT_S)
         battery_kw = np.empty((problem.sites, problem.steps))
         for lot, part in zip(lots, executor.call("schedules"), strict=True):

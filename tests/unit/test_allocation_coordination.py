@@ -13,7 +13,7 @@ from vpp.allocation.sequential.coordinator import Coordinator, Scale
 from vpp.allocation.sequential.coupling import coupling_of
 from vpp.allocation.sequential.executors import Threads
 from vpp.allocation.sequential.shards import Shard, Turn
-from vpp.allocation.sequential.solve import _start, draw_lots
+from vpp.allocation.sequential.solve import draw_lots, start_prices
 from vpp.allocation.sequential.tables import tables_of
 
 PARTS = 16
@@ -31,7 +31,7 @@ def a_coordinator(problem: Problem, shards: int) -> Coordinator:
         feeder_power_kw=np.full(len(problem.feeder_parent), power_kw),
     )  # fmt: skip
     coupling = coupling_of(problem)
-    made = Coordinator(coupling, executor, scale, _start(problem, coupling), shards)
+    made = Coordinator(coupling, executor, scale, start_prices(problem, coupling), shards)
     made._epoch(first=True, stiffness=made.stiffness, deadline=np.inf)
     made._take_stock()
     return made

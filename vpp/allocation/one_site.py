@@ -175,10 +175,6 @@ class OneSite:
         np.add.at(found, step, np.clip(self.best.row_prices[rows], 0.0, None))
         return np.asarray(found / self.problem.step_h)
 
-    def energy_price(self) -> Floats:
-        """Worth of a stored kWh at the end of each segment, in this optimum; same order as `base.ends`."""
-        return -self.best.row_prices[: len(self.base.ends)]
-
     def marginal(self, step: int, power_kw: float) -> tuple[float, float]:
         """Return what the last kWh discharged in `step` cost and what the next would, at `power_kw`.
 

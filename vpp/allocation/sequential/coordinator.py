@@ -27,14 +27,6 @@ EXCHANGES = 16
 """Exchanges of sums between shards in an epoch: with 4 the gap stalls ten times as high (measured)."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Start:
-    """Where the prices begin: multipliers (T,), bids (K,) or None if unknown."""
-
-    price_per_kwh: Floats
-    bid_kw: Floats | None = None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
     """Sizes that make the method independent of units.
@@ -58,11 +50,10 @@ class Coordinator:
     coupling: Coupling
     executor: Executor
     scale: Scale
-    start: Start
+    start_price_per_kwh: Floats
     shards: int
     honest_cost: Callable[[], float] | None = None
     """Cost of the schedules once made to keep what the coordinator only prices (feeders); else its own is used."""
-    progress: Callable[[str], None] | None = None
     epochs: int = 0
     filled: bool = False
     """Whether every site has been asked at least once."""
@@ -89,12 +80,12 @@ class Coordinator:
 
     def __post_init__(self) -> None:
         c = self.coupling
-        self.price_per_kwh = np.clip(self.start.price_per_kwh, c.lowest_price_per_kwh, c.highest_price_per_kwh)
+        self.price_per_kwh = np.clip(self.start_price_per_kwh, c.lowest_price_per_kwh, c.highest_price_per_kwh)
         self.proven_price_per_kwh = self.price_per_kwh.copy()
         self._mean_price_per_kwh = self.price_per_kwh.copy()
         self.feeder_price_per_kwh = np.zeros(c.feeder_low_kw.shape)
         self.proven_feeder_price_per_kwh = self.feeder_price_per_kwh.copy()
-        self.bid_kw = np.zeros(len(c.capacity_price_per_kw)) if self.start.bid_kw is None else self.start.bid_kw
+        self.bid_kw = np.zeros(len(c.capacity_price_per_kw))
         self.delivered_kw = np.zeros(len(c.step_h))
         self.feeder_kw = np.zeros(c.feeder_low_kw.shape)
         owed = np.abs(c.target_kw[c.committed])
@@ -114,7 +105,8 @@ class Coordinator:
     def run(self, gap: float, deadline: float, most_epochs: int = 200) -> bool:
         """Go on until the gap is proven; False at the deadline (of `time.perf_counter`) or after so many epochs."""
         if not self.epochs:
-            first = 1.0 if self.start.bid_kw is not None or not len(self.bid_kw) else 1e-9
+            # without a bid nothing is owed yet: the first answers are to the start prices alone
+            first = 1e-9 if len(self.bid_kw) else 1.0
             self._epoch(first=True, stiffness=self.stiffness * first, deadline=deadline)
             self._take_stock()
         while self.epochs < most_epochs:
@@ -133,9 +125,6 @@ class Coordinator:
                     self.site_passes = min(2 * self.site_passes, MOST_SITE_PASSES)
             elif not np.isfinite(self.lower) and time.perf_counter() + 2.5 * self._pass_s > deadline:
                 self._prove(following, gap, deadline)  # the last time there is for it
-            if self.progress:
-                missing = np.abs(self._missing_kw()).max() / self._reference_kw
-                self.progress(f"epoch {self.epochs} moved {moved / size:.1e} missing {missing:.1e} gap {self.gap:.1e}")
             self.price_per_kwh = following
             self.feeder_price_per_kwh = self._next_feeder_price_per_kwh()
         return False

@@ -1,6 +1,6 @@
 """What ties the sites of a problem together, as bands on sums of power.  Called by `coordinator.py`."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -49,14 +49,6 @@ class Coupling:
     def coupled(self) -> Bools:
         """Steps whose power is worth something to the fleet, (T,)."""
         return np.asarray(self.committed | (self.window >= 0))
-
-    def scaled(self, share: float) -> "Coupling":
-        """The same asked of a part of the fleet, without feeders."""
-        return replace(
-            self, target_kw=self.target_kw * share, offset_kw=self.offset_kw * share, tier_kw=self.tier_kw * share,
-            capacity_limit_kw=self.capacity_limit_kw * share,
-            feeder_low_kw=self.feeder_low_kw[:0], feeder_high_kw=self.feeder_high_kw[:0],
-        )  # fmt: skip
 
     def with_bids(self, bid_kw: Floats) -> Floats:
         """What is owed when these bids are taken, less what others deliver [kW], (T,)."""

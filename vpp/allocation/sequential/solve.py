@@ -13,11 +13,12 @@ import structlog
 
 from vpp.allocation.answer import Allocation, assemble, feasible
 from vpp.allocation.audit import audit_sites, sample
+from vpp.allocation.exact import SPLIT
 from vpp.allocation.feeders import below
 from vpp.allocation.options import Options
 from vpp.allocation.problem import Ints, Problem
 from vpp.allocation.realtime import split_all
-from vpp.allocation.sequential.coordinator import Coordinator, Scale, Start
+from vpp.allocation.sequential.coordinator import Coordinator, Scale
 from vpp.allocation.sequential.coupling import Coupling, coupling_of
 from vpp.allocation.sequential.executors import Executor, Threads
 from vpp.allocation.sequential.shards import Shard
@@ -28,7 +29,6 @@ from vpp.domain.fleet import Floats
 _log = structlog.get_logger()
 
 METHOD = "sequential"
-SPLIT = "realtime_split"
 SITES_PER_SHARD = 1000
 """Fewer sites are done by one thread sooner than two threads meet 16 times an epoch."""
 CLUSTER_SHARDS = 8
@@ -152,7 +152,7 @@ def _coordinate(
         feeder_power_kw=below(sharing, np.repeat(sharing.max_discharge_kw[:, None], problem.steps, axis=1))[:, 0],
     )  # fmt: skip
     coordinator = Coordinator(
-        coupling, executor, scale, _start(problem, coupling), len(lots),
+        coupling, executor, scale, start_prices(problem, coupling), len(lots),
         honest_cost=gathered.cost if on.any() else None,
     )  # fmt: skip
     finish_s = max(FINISH_SHARE * options.time_limit_s, FINISH_S_PER_VALUE * problem.sites * problem.steps)
@@ -223,14 +223,14 @@ def _second_look(problem: Problem, options: Options, coordinator: Coordinator) -
     return report
 
 
-def _start(problem: Problem, coupling: Coupling) -> Start:
+def start_prices(problem: Problem, coupling: Coupling) -> Floats:
     """Even prices to begin with: a usual price where power is owed, in a window what its capacity is worth."""
     price = np.where(coupling.committed, np.where(problem.commitment_kw < 0, -1.0, 1.0) * _usual_price(problem), 0.0)
     for k, earned in enumerate(coupling.capacity_price_per_kw):
         steps = coupling.window == k
         if steps.any():
             price[steps] = earned / coupling.step_h[steps].sum()
-    return Start(price_per_kwh=price)
+    return np.asarray(price)
 
 
 def _usual_price(problem: Problem) -> float:
