@@ -8,6 +8,9 @@ from datetime import date, datetime
 from typing import Any, Protocol
 
 from vpp.domain.device import Capabilities, Command, ControlKind, Reading, Receipt
+from vpp.domain.grid_event import GridEvent, Unsaid
+from vpp.domain.peer import Caller, Direction, TokenGrant
+from vpp.domain.peer import Protocol as PeerProtocol
 from vpp.domain.settlement import EventDelivery, MonthlyPay, ProgramTerms
 from vpp.domain.site import Site
 from vpp.domain.time import Interval
@@ -181,4 +184,63 @@ class Credentials(Protocol):
 
     def get(self, name: str) -> str | None:
         """The secret, or None where it is not configured."""
+        ...
+
+
+class MessageLog(Protocol):
+    """Where every message to and from a peer is written down, redacted, without waiting for it."""
+
+    def note(
+        self,
+        *,
+        protocol: PeerProtocol,
+        direction: Direction,
+        kind: str,
+        status: str,
+        peer: str | None = None,
+        summary: str = "",
+        body: bytes | str = b"",
+    ) -> None:
+        """Note one message: never blocks, never raises; what the queue cannot hold is counted and dropped.
+
+        `peer` is a peer's id, or its venID or client_id where that is all that is known; `kind` the
+        message's name (`oadrPoll`, `GET /events`); `status` its response code as text.
+        """
+        ...
+
+
+class Authority(Protocol):
+    """Who may call our OpenADR 3 VTN: our own tokens, and those of an external OAuth server."""
+
+    token_url: str
+    """Where a client gets a token, as `/auth/server` tells it."""
+
+    async def grant(self, client_id: str, client_secret: str, scope: str | None) -> TokenGrant | None:
+        """Return a token for a client that shows its secret, or None where it is not one of ours."""
+        ...
+
+    async def caller(self, access_token: str) -> Caller | None:
+        """Return who holds a token, or None where it is unknown, expired or revoked."""
+        ...
+
+
+class EventTranslator(Protocol):
+    """One event in another protocol's words. What cannot be said comes back beside it, never silently lost."""
+
+    def to_openadr3(self, event: GridEvent, *, program_id: str) -> tuple[dict[str, Any], tuple[Unsaid, ...]]:
+        """Return the body of an OpenADR 3.1 event, and what of the event it does not say."""
+        ...
+
+    def from_openadr3(
+        self, body: Mapping[str, Any], *, modification_number: int
+    ) -> tuple[GridEvent, tuple[Unsaid, ...]]:
+        """Return the event an OpenADR 3 body states, and what of the body it does not say.
+
+        Raises:
+            InvalidRequest: the body is no event.
+        """
+        ...
+
+    def unsaid_in_openadr2(self, event: GridEvent) -> tuple[Unsaid, ...]:
+        """Return what of the event OpenADR 2.0b has no words for."""
         ...

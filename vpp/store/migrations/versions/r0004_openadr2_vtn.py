@@ -1,0 +1,14 @@
+"""What our OpenADR 2.0b VTN must remember over a restart."""
+
+revision = "0004"
+down_revision = "0003"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    pass
+
+
+def downgrade() -> None:
+    pass

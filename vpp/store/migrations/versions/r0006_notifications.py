@@ -1,0 +1,14 @@
+"""What is still to be told to subscribers of our OpenADR 3 VTN."""
+
+revision = "0006"
+down_revision = "0005"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    pass
+
+
+def downgrade() -> None:
+    pass

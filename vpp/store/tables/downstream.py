@@ -1,0 +1,35 @@
+"""Events we send to those below us, each as it stands and every version it had."""
+
+from sqlalchemy import Boolean, Column, ForeignKey, Integer, Table, Text
+from sqlalchemy.dialects.postgresql import JSONB
+
+from vpp.store.tables.base import metadata
+from vpp.store.types import UtcInstant
+
+grid_event = Table(
+    "grid_event",
+    metadata,
+    Column("event_id", Text, primary_key=True),
+    Column("tenant_id", ForeignKey("tenant.id"), nullable=False, index=True),
+    Column("program", Text, nullable=False),
+    Column("modification_number", Integer, nullable=False),
+    Column("cancelled", Boolean, nullable=False),
+    Column("start_at", UtcInstant, nullable=False),
+    Column("over_at", UtcInstant, index=True),
+    Column("event", JSONB, nullable=False),
+    Column("origin", Text, nullable=False),
+    Column("openadr3_id", Text),
+    Column("created_at", UtcInstant, nullable=False),
+    Column("modified_at", UtcInstant, nullable=False),
+)
+"""`event` is a GridEvent; `over_at` is its end with recovery, null where it has none; `origin` is
+`operator`, or the peer it was forwarded from; `openadr3_id` is its object at our OpenADR 3 VTN, if there."""
+
+grid_event_version = Table(
+    "grid_event_version",
+    metadata,
+    Column("event_id", ForeignKey("grid_event.event_id"), primary_key=True),
+    Column("modification_number", Integer, primary_key=True),
+    Column("event", JSONB, nullable=False),
+    Column("stated_at", UtcInstant, nullable=False),
+)

@@ -1,0 +1,1 @@
+"""What our OpenADR 2.0b VTN must remember over a restart."""

@@ -1,0 +1,1 @@
+"""The objects of our OpenADR 3 VTN."""

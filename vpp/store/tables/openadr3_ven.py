@@ -1,0 +1,1 @@
+"""What our OpenADR 3 VENs must remember over a restart."""

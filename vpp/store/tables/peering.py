@@ -1,0 +1,55 @@
+"""Who our peers are, and every message to and from them."""
+
+from sqlalchemy import BigInteger, CheckConstraint, Column, ForeignKey, Identity, Index, Table, Text, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+from vpp.store.tables.base import metadata
+from vpp.store.types import UtcInstant
+
+peer = Table(
+    "peer",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("tenant_id", ForeignKey("tenant.id"), nullable=False),
+    Column("protocol", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("party_id", Text),
+    Column("client_id", Text, unique=True),
+    Column("secret_hash", Text),
+    Column("url", Text),
+    Column("fingerprint", Text),
+    Column("groups", ARRAY(Text), nullable=False),
+    Column("granted_targets", ARRAY(Text), nullable=False),
+    Column("config", JSONB, nullable=False),
+    Column("created_at", UtcInstant, nullable=False),
+    Column("revoked_at", UtcInstant),
+    CheckConstraint("protocol in ('openadr2', 'openadr3')", name="protocol"),
+    CheckConstraint("role in ('ven', 'vtn', 'bl')", name="role"),
+    Index(
+        "uq_peer_name", "tenant_id", "protocol", "role", "name", unique=True,
+        postgresql_where=text("revoked_at is null"),
+    ),
+    Index(
+        "uq_peer_party", "tenant_id", "protocol", "role", "party_id", unique=True,
+        postgresql_where=text("revoked_at is null and party_id is not null"),
+    ),
+)  # fmt: skip
+"""`party_id`: venID or vtnID in 2.0b, venName in 3. A revoked peer's name may be used again."""
+
+message = Table(
+    "message",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("at", UtcInstant, nullable=False, index=True),
+    Column("protocol", Text, nullable=False),
+    Column("direction", Text, nullable=False),
+    Column("peer", Text),
+    Column("kind", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("summary", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    CheckConstraint("direction in ('in', 'out')", name="direction"),
+    Index("ix_message_peer", "peer", "id"),
+)
+"""The message log: bodies are redacted and cut before they get here."""
