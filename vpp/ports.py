@@ -1,6 +1,6 @@
 """The seams: what the rooms need of the world, to be replaced in tests and per vendor.
 
-Called by every room; implemented in `adapters/`, `market/`, `vpp/simulation` and `vpp/bootstrap.py`.
+Called by every room; implemented in `adapters/`, `market/`, `vpp/simulation` and `vpp/bootstrap`.
 """
 
 from collections.abc import Mapping, Sequence

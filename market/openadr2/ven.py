@@ -1,6 +1,6 @@
 """Room openadr2: our side of the wire to one VTN (simple HTTP, pull). Keeps no state.
 
-Made by `vpp/bootstrap.py`, used by `vpp/gateway` through `vpp.ports.VenClient`.
+Made by `vpp/bootstrap`, used by `vpp/gateway` through `vpp.ports.VenClient`.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Room gateway: the loop that asks a utility's VTN. Made by `vpp/bootstrap.py`, run in a process of its own.
+"""Room gateway: the loop that asks a utility's VTN. Made by `vpp/bootstrap`, run in a process of its own.
 
 All that must outlive this process is in SQL: registration, commitments with the answers owed, report
 requests with their values. A new instance on the same database goes on where the old one stopped. It

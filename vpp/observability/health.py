@@ -2,7 +2,7 @@
 
 A loop shows that it lives by its clock: it asks for the present when it works and says until when it
 sleeps. The server has a thread of its own, so that it answers also when the event loop does not.
-Called by `vpp/bootstrap.py` for the processes that serve no HTTP of their own.
+Called by `vpp/bootstrap` for the processes that serve no HTTP of their own.
 """
 
 import math

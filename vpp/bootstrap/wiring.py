@@ -1,17 +1,14 @@
-"""Wires everything by hand. The only module that knows the vendors in `adapters/` and the programmes in `market/`."""
+"""Room bootstrap: the parts every process is made of: clock, servers, vendors, programmes, policy."""
 
 import asyncio
 import secrets
 import signal
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
-from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import uvicorn
-from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.sunspec import SunSpecAdapter
@@ -19,24 +16,18 @@ from adapters.tesla import TeslaAdapter, Token
 from adapters.tesla.auth import TOKEN_URL
 from market.coned_csrp import ConEdCsrp
 from market.elrp import Elrp
-from market.openadr2 import Openadr2Client
 from vpp.allocation import Policy
 from vpp.clock import SystemClock
-from vpp.commitments import Decide, Decision, in_force
+from vpp.commitments import Decide, Decision
 from vpp.config import Settings
-from vpp.dispatch import Tools, covers, delivered_kw
+from vpp.dispatch import Tools, covers
 from vpp.domain.commitment import Commitment
-from vpp.domain.errors import NotReady
-from vpp.gateway import Openadr2Ven
-from vpp.lifecycle import job_app, run_collector, run_reconciler, run_worker
-from vpp.observability import Pulse, WatchedClock, health_server
-from vpp.portal import create_app
-from vpp.ports import Clock, DeviceAdapter, MarketProgram, VenClient
+from vpp.observability import Pulse, health_server
+from vpp.ports import Clock, DeviceAdapter, MarketProgram
 from vpp.simulation.clock import SteppedClock
 from vpp.store.embedded import running_servers
 from vpp.store.engine import Store
 from vpp.store.shared import SharedCallBudget, SharedTokens
-from vpp.telemetry import IngestConsumer
 
 RANKS: Mapping[str, int | None] = {
     "devices": 0,
@@ -134,87 +125,6 @@ async def open_store(settings: Settings, *, pool_size: int = 5) -> AsyncIterator
             await store.close()
 
 
-async def serve(settings: Settings, *, host: str, port: int) -> None:
-    """Portal and API until told to stop."""
-    async with open_store(settings, pool_size=10) as store, clock_for(settings, "portal") as clock:
-        app: FastAPI = create_app(store, clock, settings, programs())
-        app.state.adapter_names = frozenset(ADAPTERS)
-        server = uvicorn.Server(
-            uvicorn.Config(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=5)
-        )
-        await server.serve()
-
-
-async def work(settings: Settings) -> None:
-    """Read devices, store what is posted and drive commitments until told to stop."""
-    with _pulse(settings) as pulse:
-        async with open_store(settings) as store:
-            loops = [_collect(settings, store, pulse), _drive(settings, store, pulse)]
-            if settings.clock_address is None:  # in a simulation the collector drains, in its turn
-                loops.append(IngestConsumer(store).run(turned=lambda: pulse.beat("ingest")))
-            await until_stopped(*loops)
-
-
-async def _collect(settings: Settings, store: Store, pulse: Pulse) -> None:
-    async with clock_for(settings, "collector") as clock, _tools(settings, store, clock) as tools:
-        await run_collector(
-            replace(tools, clock=WatchedClock(clock, pulse, "collector")),
-            read_interval=timedelta(seconds=settings.read_interval_s),
-            idle_read_interval=timedelta(seconds=settings.idle_read_interval_s),
-            # One worker reads in a simulation, and the whole fleet at once.
-            shards=settings.collector_shards if settings.clock_address is None else 1,
-        )
-
-
-async def _drive(settings: Settings, store: Store, pulse: Pulse) -> None:
-    stalled_after_s = 3 * settings.heartbeat_s
-    async with clock_for(settings, "lifecycle") as clock, _tools(settings, store, clock) as tools:
-        app = job_app(tools, programs())
-        watched = replace(tools, clock=WatchedClock(clock, pulse, "reconciler"))
-        async with app.open_async(), asyncio.TaskGroup() as group:
-            group.create_task(run_worker(app, heartbeat_s=settings.heartbeat_s, stalled_after_s=stalled_after_s))
-            group.create_task(run_reconciler(watched, app, stalled_after_s=stalled_after_s))
-
-
-@contextmanager
-def _pulse(settings: Settings) -> Iterator[Pulse]:
-    """Watch this process's loops, and serve what is seen where a port is set."""
-    pulse = Pulse()
-    if settings.metrics_port is None:
-        yield pulse
-        return
-    with health_server(pulse, host=settings.metrics_host, port=settings.metrics_port):
-        yield pulse
-
-
-async def gateway(settings: Settings) -> None:
-    """Our VEN at the utility's VTN until told to stop.
-
-    Raises:
-        NotReady: no VTN is configured.
-    """
-    if settings.openadr2_vtn_url is None:
-        raise NotReady("VPP_OPENADR2_VTN_URL names the utility's VTN; it is not set")
-    client = Openadr2Client(
-        settings.openadr2_peer,
-        settings.openadr2_vtn_url,
-        ven_name=settings.openadr2_ven_name,
-        program_of=settings.openadr2_programs,
-        cert_path=settings.openadr2_cert,
-        key_path=settings.openadr2_key,
-        ca_path=settings.openadr2_ca,
-        vtn_fingerprint=settings.openadr2_vtn_fingerprint,
-        sign=settings.openadr2_sign,
-    )
-    try:
-        with _pulse(settings) as pulse:
-            async with open_store(settings) as store, clock_for(settings, "gateway") as clock:
-                watched = WatchedClock(clock, pulse, "gateway")
-                await until_stopped(openadr2_ven(settings, store, watched, client).run())
-    finally:
-        await client.close()
-
-
 def policy(settings: Settings) -> Policy:
     """What allocation assumes, and where large fleets are solved."""
     return Policy(dask_url=settings.dask_url)
@@ -236,30 +146,9 @@ def decision(settings: Settings, clock: Clock) -> Decide:
     return decide
 
 
-def openadr2_ven(settings: Settings, store: Store, clock: Clock, client: VenClient) -> Openadr2Ven:
-    """Our side at one utility, told how to decide and what to report."""
-
-    async def delivered(connection: AsyncConnection, at: datetime) -> float | None:
-        found = await in_force(connection, at, tenant_id=settings.tenant)
-        powers = [await delivered_kw(connection, commitment, at) for commitment in found]
-        known = [power for power in powers if power is not None]
-        return sum(known) if known else None
-
-    return Openadr2Ven(
-        store,
-        clock,
-        client,
-        tenant_id=settings.tenant,
-        programs=programs(),
-        decide=decision(settings, clock),
-        delivered_kw=delivered,
-        poll_s=settings.openadr2_poll_s,
-        seed=secrets.randbits(32) if settings.seed is None else settings.seed,
-    )
-
-
 @asynccontextmanager
-async def _tools(settings: Settings, store: Store, clock: Clock) -> AsyncIterator[Tools]:
+async def tools_for(settings: Settings, store: Store, clock: Clock) -> AsyncIterator[Tools]:
+    """What a control cycle works with, the vendors open for the block."""
     vendors = adapters(settings, store, clock)
     for vendor in vendors.values():
         await vendor.open()
@@ -271,6 +160,17 @@ async def _tools(settings: Settings, store: Store, clock: Clock) -> AsyncIterato
     finally:
         for vendor in vendors.values():
             await vendor.close()
+
+
+@contextmanager
+def watched_loops(settings: Settings) -> Iterator[Pulse]:
+    """Watch this process's loops, and serve what is seen where a port is set."""
+    pulse = Pulse()
+    if settings.metrics_port is None:
+        yield pulse
+        return
+    with health_server(pulse, host=settings.metrics_host, port=settings.metrics_port):
+        yield pulse
 
 
 async def until_stopped(*loops: Coroutine[Any, Any, None]) -> None:
