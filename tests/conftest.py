@@ -24,7 +24,23 @@ from vpp.store.engine import Store
 from vpp.store.migrate import migrate
 
 _numbers = count(1)
+_LONGEST_FIRST = ("tests/simulation/", "tests/browser/", "tests/integration/")
 _PREFIX = "vpp-test-"
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """The whole suite runs in two processes; a few files, as while working on them, in this one."""
+    return 2 if config.args == config.getini("testpaths") else 0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first, so that no process ends up alone with one of them."""
+
+    def rank(item: pytest.Item) -> int:
+        folders = (i for i, folder in enumerate(_LONGEST_FIRST) if item.nodeid.startswith(folder))
+        return next(folders, len(_LONGEST_FIRST))
+
+    items.sort(key=rank)
 
 
 @pytest.fixture(scope="session")

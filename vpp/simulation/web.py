@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import socket
 from collections.abc import AsyncIterator, Iterator
 
@@ -74,12 +75,16 @@ def _bound(port: int) -> socket.socket:
     return listener
 
 
-def free_ports(count: int, *, first: int = 20_000, last: int = 32_000) -> int:
+def free_ports(count: int, *, first: int | None = None, last: int = 32_000) -> int:
     """The first of `count` consecutive ports that are free on loopback now, below those the system hands out.
+
+    Ports are found now and taken later: without `first` each process looks from a place of its own, so
+    that two of them that start at the same moment do not find the same ones.
 
     Raises:
         NotReady: no such stretch between `first` and `last`.
     """
+    first = 20_000 + os.getpid() % 40 * 100 if first is None else first
     base = first
     while base + count <= last:
         taken = next((port for port in range(base, base + count) if not _is_free(port)), None)
