@@ -244,3 +244,15 @@ class EventTranslator(Protocol):
     def unsaid_in_openadr2(self, event: GridEvent) -> tuple[Unsaid, ...]:
         """Return what of the event OpenADR 2.0b has no words for."""
         ...
+
+
+class CallbackCheck(Protocol):
+    """Whether a subscriber may be called back at an address; asked before a subscription is kept."""
+
+    async def check(self, url: str, *, bearer_token: str | None = None) -> None:
+        """Return if the address is allowed and answers our challenge, within a deadline.
+
+        Raises:
+            InvalidRequest: names `callbackUrl` and what would be right.
+        """
+        ...
