@@ -82,7 +82,7 @@ def event_from_json(body: Mapping[str, Any]) -> GridEvent:
             reports_wanted=tuple(body["reports_wanted"]),
             extras=dict(body["extras"]),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise InvalidRequest("event", str(error), "an event as event_to_json writes it") from error
 
 
