@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from vpp.domain.device import Capabilities, Command, ControlKind, Reading, Receipt
 from vpp.domain.grid_event import GridEvent, Unsaid
+from vpp.domain.openadr3 import ObjectDraft, ObjectKind, ObjectQuery, StoredObject
 from vpp.domain.peer import Caller, Direction, TokenGrant
 from vpp.domain.peer import Protocol as PeerProtocol
 from vpp.domain.settlement import EventDelivery, MonthlyPay, ProgramTerms
@@ -24,6 +25,7 @@ from vpp.domain.ven import (
     ReportsCancelled,
     VenMessage,
 )
+from vpp.domain.ven3 import Callback, EventList, EventSeen, MqttOffer, ProgramSeen, ReportOut, VenSeen, VenWanted
 
 
 class Clock(Protocol):
@@ -179,6 +181,68 @@ class VenClient(Protocol):
         ...
 
 
+class Ven3Client(Protocol):
+    """A VEN's side of OpenADR 3 to one VTN, of whichever version it speaks. No state is kept but tokens.
+
+    Every call has a deadline. Raises `PeerUnreachable` where nothing usable came back (`retry_after_s`
+    set where the VTN asks for patience) and `PeerRefused` with the HTTP status.
+    """
+
+    name: str
+
+    async def version(self) -> str:
+        """`3.1.0` or `3.0.1`: as configured, else found out once."""
+        ...
+
+    async def register(self, wanted: VenWanted) -> VenSeen | None:
+        """Find, create or bring up to date our VEN object and its resources; None where there is and may be none."""
+        ...
+
+    async def programs(self) -> tuple[ProgramSeen, ...]:
+        """Every programme we may see."""
+        ...
+
+    async def events(self, targets: Sequence[str]) -> EventList:
+        """Every event we may see that is not over, those for all and those for any of these targets."""
+        ...
+
+    async def event(self, event_id: str) -> EventSeen | None:
+        """One event, None where the VTN has none by this id (404)."""
+        ...
+
+    async def send_report(self, report: ReportOut) -> str:
+        """Create a report and return its id."""
+        ...
+
+    async def find_report(self, event_id: str, name: str) -> str | None:
+        """The id of a report of ours that the VTN already has, by its name."""
+        ...
+
+    async def subscribe(self, callback: Callback) -> tuple[str, ...]:
+        """Replace our subscriptions by one for this callback; returns their ids."""
+        ...
+
+    async def has_subscriptions(self, ids: Sequence[str]) -> bool:
+        """Whether the VTN still has all of them."""
+        ...
+
+    async def mqtt(self) -> MqttOffer | None:
+        """The VTN's MQTT broker, None where it has none."""
+        ...
+
+    async def topics(self, ven_id: str | None, program_ids: Sequence[str]) -> tuple[str, ...]:
+        """The MQTT topics that tell of our programmes and events."""
+        ...
+
+    async def access_token(self) -> str | None:
+        """A valid access token, for a broker that takes it as a password."""
+        ...
+
+    async def close(self) -> None:
+        """Give back connections."""
+        ...
+
+
 class Credentials(Protocol):
     """Secrets by name, so that no address or table holds one."""
 
@@ -254,5 +318,66 @@ class CallbackCheck(Protocol):
 
         Raises:
             InvalidRequest: names `callbackUrl` and what would be right.
+        """
+        ...
+
+
+class ObjectShelf(Protocol):
+    """The objects of our OpenADR 3 VTN. Each call is one transaction; privacy is the caller's business."""
+
+    async def select(self, query: ObjectQuery) -> list[StoredObject]:
+        """Return what is asked for, in order of creation, after `skip` and up to `limit` of them."""
+        ...
+
+    async def find(self, kind: ObjectKind, object_id: str, *, tenant_id: str) -> StoredObject | None:
+        """Return one object, or None where there is none of that kind and id."""
+        ...
+
+    async def create(self, draft: ObjectDraft) -> StoredObject:
+        """Keep a new object.
+
+        Raises:
+            Conflict: its name is taken, or the program or event it refers to does not exist.
+            NotFound: the ven of a resource does not exist.
+            InvalidRequest: a field cannot be understood.
+        """
+        ...
+
+    async def replace(self, object_id: str, draft: ObjectDraft) -> StoredObject:
+        """Put a draft in the place of an object, which keeps its id and the time of its creation.
+
+        Raises:
+            NotFound: no such object.
+            Conflict, InvalidRequest: as for `create`.
+        """
+        ...
+
+    async def delete(self, kind: ObjectKind, object_id: str, *, tenant_id: str) -> StoredObject:
+        """Remove an object and what cannot be without it; return it.
+
+        A program takes its events and subscriptions with it, an event its reports, a ven its resources.
+
+        Raises:
+            NotFound: no such object.
+        """
+        ...
+
+    async def granted_targets(self, client_id: str, *, tenant_id: str) -> frozenset[str]:
+        """Return the targets a VEN may see: those on its vens, its resources, and its configuration as a peer."""
+        ...
+
+
+class Notifiers(Protocol):
+    """How clients of our OpenADR 3 VTN can be notified, beside webhooks, which they always can."""
+
+    async def mqtt_binding(self, caller: Caller) -> dict[str, Any] | None:
+        """Return `MQTT` of `/notifiers` for a caller (URIS, serialization, authentication), or None without MQTT."""
+        ...
+
+    async def topics(self, path: str, caller: Caller) -> dict[str, str] | None:
+        """Return topic names by operation (CREATE, UPDATE, DELETE, ALL), or None without MQTT.
+
+        `path` is what follows `/notifiers/mqtt/topics/` with ids filled in: `programs`, `programs/p1/events`,
+        `vens/v1/resources`, …; that the caller may know of these objects has been checked.
         """
         ...
