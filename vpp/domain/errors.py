@@ -58,7 +58,14 @@ class PeerError(VppError):
 
 
 class PeerUnreachable(PeerError):
-    """No usable answer: not reached, too late, or not what the protocol promises."""
+    """No usable answer: not reached, too late, or not what the protocol promises.
+
+    `retry_after_s` is set where the peer asks to be left alone for so long [s].
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class PeerRefused(PeerError):
