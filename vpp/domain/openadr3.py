@@ -42,6 +42,7 @@ class ObjectDraft:
             modificationDateTime, objectType and clientID in it are ignored.
         client_id: whose it is; required for reports, subscriptions, vens and resources.
         target_types: 3.0.1's type of a target by its value, where 3.0.1 named one (`{"g1": ("GROUP",)}`).
+        api_version: through which it came; a subscription's notifications speak this version.
     """
 
     kind: ObjectKind
@@ -49,6 +50,7 @@ class ObjectDraft:
     body: Mapping[str, Any]
     client_id: str | None = None
     target_types: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    api_version: str = "3.1.0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +83,7 @@ class StoredObject:
     modified_at: datetime
     target_types: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     number: int = 0
+    api_version: str = "3.1.0"
 
     def wire_text(self, shown: frozenset[str] | None = None) -> str:
         """Return the object as 3.1.0 JSON; of its targets those in `shown`, all of them where that is None."""
