@@ -220,3 +220,70 @@ async def test_a_state_cannot_be_skipped(store: Store, clock: FixedClock) -> Non
             await advance(
                 connection, taken, replace(taken, state=CommitmentState.SETTLED), at=START_AT, what="nonsense"
             )
+
+
+async def test_a_cancelled_event_stated_again_before_its_start_begins_a_new_life(
+    store: Store, clock: FixedClock
+) -> None:
+    first = await take(store, clock, a_signal(800, start_tolerance_s=600), offset_s=240)
+    gone = await take(store, clock, a_signal(800, number=1, cancelled=True))
+    again = await take(store, clock, a_signal(700, number=2, start_tolerance_s=600), offset_s=17)
+    assert (again.life, again.state, again.targets[0].target_kw) == (2, CommitmentState.ACCEPTED, 700)
+    assert again.id != first.id
+    assert again.window.start_at == first.window.start_at  # the random start of the first life
+    async with store.begin() as connection:
+        assert (await load(connection, gone.id)).state is CommitmentState.CANCELLED
+    assert await take(store, clock, a_signal(700, number=2)) == again
+
+
+async def test_a_version_that_was_cancelled_does_not_come_to_life_by_being_told_again(
+    store: Store, clock: FixedClock
+) -> None:
+    await take(store, clock, a_signal(800))
+    gone = await take(store, clock, a_signal(800, number=1, cancelled=True))
+    assert await take(store, clock, a_signal(800, number=1)) == gone
+    more = await take(store, clock, a_signal(800, number=3, cancelled=True))
+    assert (await take(store, clock, a_signal(800, number=2))).id == more.id
+
+
+async def test_an_event_listed_again_after_it_was_only_missing_lives_again_by_the_same_number(
+    store: Store, clock: FixedClock
+) -> None:
+    await take(store, clock, a_signal(800, number=4))
+    await take(store, clock, a_signal(800, number=4, cancelled=True, withdrawn=True))
+    again = await take(store, clock, a_signal(800, number=4))
+    assert (again.life, again.state, again.modification_number) == (2, CommitmentState.ACCEPTED, 4)
+
+
+async def test_a_cancelled_event_stated_again_while_it_runs_is_owed_for_the_rest(
+    store: Store, clock: FixedClock
+) -> None:
+    active = await activate(store, await take(store, clock, a_signal(800, 800)), START_AT)
+    clock.advance(START_AT + HOUR / 4 - clock.now())
+    ended = await take(store, clock, a_signal(800, 800, number=1, cancelled=True))
+    clock.advance(HOUR / 4)
+    again = await take(store, clock, a_signal(800, 600, number=2))
+    assert (again.life, again.state, again.next_due_at) == (2, CommitmentState.ACCEPTED, clock.now())
+    assert [(t.interval.start_at, t.target_kw) for t in again.targets] == [(clock.now(), 800), (START_AT + HOUR, 600)]
+    async with store.begin() as connection:  # the first life is what it was: handed back, measured and paid
+        assert (await load(connection, active.id)).window == ended.window
+    late = await take(store, clock, a_signal(800, 800, number=1, cancelled=True))
+    assert late == again  # the cancellation of the first life, told again, does not end the second
+    gone = await take(store, clock, a_signal(800, 600, number=3, cancelled=True))
+    assert (gone.id, gone.state) == (again.id, CommitmentState.CANCELLED)
+
+
+async def test_a_cancelled_event_stated_again_after_its_end_stays_cancelled(store: Store, clock: FixedClock) -> None:
+    await take(store, clock, a_signal(800))
+    await take(store, clock, a_signal(800, number=1, cancelled=True))
+    clock.advance(5 * HOUR)
+    late = await take(store, clock, a_signal(800, number=2))
+    assert (late.life, late.state) == (1, CommitmentState.CANCELLED)
+
+
+async def test_a_new_life_is_judged_by_the_rules_for_the_whole_event(store: Store, clock: FixedClock) -> None:
+    await activate(store, await take(store, clock, a_signal(800, 800)), START_AT)
+    clock.advance(START_AT + HOUR - clock.now())
+    await take(store, clock, a_signal(800, number=1, cancelled=True))
+    again = await take(store, clock, a_signal(*[10.0] * 6, number=2))
+    assert (again.state, again.opt_reason) == (CommitmentState.DECLINED, "longer than 5 h")

@@ -49,7 +49,12 @@ async def receive(
     A version already taken, or an older one, changes nothing. The random start is drawn for the
     first version only and kept. During the event a change holds from now on: what was owed until
     now stays owed. A change the fleet cannot cover is answered with optOut and the reason; before
-    the event that ends our part, during it the targets last accepted stay in force.
+    the event that ends our part, during it the targets last accepted stay in force: the commitment is
+    ACTIVE with `opt_in` False, and its history says so.
+
+    A cancelled event that is stated again, by a later modification, and is not over begins a new life: a
+    commitment of its own for what is left of it, with the random start of the first. So the life that was
+    cancelled is handed back, measured and paid as if nothing had followed.
 
     Raises:
         InvalidRequest: a cancellation of an event never seen that carries no intervals.
@@ -61,6 +66,8 @@ async def receive(
         return await intake.first(tenant_id, draw_offset_s(signal) if signal.start_tolerance_s > 0 else 0.0)
     if signal.cancelled:
         return await intake.cancel(known)
+    if known.cancel_requested:
+        return await intake.again(known)
     if signal.modification_number <= known.modification_number:
         return known
     return await intake.modify(known)
@@ -79,22 +86,46 @@ class _Intake:
         signal = self.signal
         if not signal.intervals:
             raise InvalidRequest("intervals", "none", "the event's intervals: it was never seen before")
-        commitment = Commitment(
-            id=uuid5(COMMITMENT_IDS, f"{signal.source}\n{signal.external_id}"),
+        commitment = self._new(tenant_id, self._targets(offset_s), offset_s)
+        await records.create(self.connection, commitment, at=self.now)
+        await records.note(self.connection, commitment, at=self.now, what="received", detail=self._stated())
+        return await (self.cancel(commitment) if signal.cancelled else self._answer(commitment, commitment))
+
+    async def again(self, known: Commitment) -> Commitment:
+        """Begin the next life of an event that was cancelled, where what is stated now is live and not over."""
+        number = self.signal.modification_number
+        if known.void_up_to is None or number <= known.void_up_to:
+            return known
+        stated = self._targets(known.start_offset_s)
+        ahead = _from(stated, self.now)
+        if not ahead:
+            return await self._too_late(known) if number > known.modification_number else known
+        commitment = self._new(known.tenant_id, ahead, known.start_offset_s, life=known.life + 1)
+        await records.create(self.connection, commitment, at=self.now)
+        detail = self._stated() | {"life": commitment.life}
+        await records.note(self.connection, commitment, at=self.now, what="live again", detail=detail)
+        window = Interval(stated[0].interval.start_at, stated[-1].interval.end_at)
+        return await self._answer(commitment, commitment, window=window)
+
+    def _new(
+        self, tenant_id: str, targets: tuple[TargetInterval, ...], offset_s: float, *, life: int = 1
+    ) -> Commitment:
+        signal = self.signal
+        name = f"{signal.source}\n{signal.external_id}" + (f"\n{life}" if life > 1 else "")
+        return Commitment(
+            id=uuid5(COMMITMENT_IDS, name),
             tenant_id=tenant_id,
             program=signal.program,
             source=signal.source,
             external_id=signal.external_id,
             modification_number=signal.modification_number,
             state=CommitmentState.RECEIVED,
-            targets=self._targets(offset_s),
+            targets=targets,
             revision=0,
             start_offset_s=offset_s,
             is_test=signal.is_test,
+            life=life,
         )
-        await records.create(self.connection, commitment, at=self.now)
-        await records.note(self.connection, commitment, at=self.now, what="received", detail=self._stated())
-        return await (self.cancel(commitment) if signal.cancelled else self._answer(commitment, commitment))
 
     async def modify(self, known: Commitment) -> Commitment:
         stated = replace(known, modification_number=self.signal.modification_number)
@@ -104,7 +135,10 @@ class _Intake:
             return await self._answer(known, changed)
         if known.state is CommitmentState.ACTIVE:
             return await self._modify_during(known, stated)
-        late = replace(stated, revision=known.revision + 1)
+        return await self._too_late(known)
+
+    async def _too_late(self, known: Commitment) -> Commitment:
+        late = replace(known, modification_number=self.signal.modification_number, revision=known.revision + 1)
         await records.add_targets(self.connection, late)
         await records.advance(self.connection, known, late, at=self.now, what="changed too late", detail=self._stated())
         return late
@@ -125,15 +159,25 @@ class _Intake:
         )
         await records.add_targets(self.connection, changed)
         what = "modified" if decision.opt_in else "modification declined, earlier targets stay"
-        detail = self._stated() | {"reason": decision.reason}
+        detail = self._stated() | {"reason": decision.reason, "in_force_kw": [t.target_kw for t in changed.targets]}
         await records.advance(self.connection, known, changed, at=self.now, what=what, detail=detail)
         return changed
 
     async def cancel(self, known: Commitment) -> Commitment:
+        told = self.signal.modification_number
         if known.cancel_requested or known.state is CommitmentState.CANCELLED:
-            return known
-        number = max(known.modification_number, self.signal.modification_number)
-        stated = replace(known, modification_number=number, cancel_requested=True, opt_in=True, opt_reason="")
+            return await self._void_more(known)
+        if known.life > 1 and told < known.modification_number:
+            return known  # the cancellation of an earlier life, told again
+        number = max(known.modification_number, told)
+        stated = replace(
+            known,
+            modification_number=number,
+            cancel_requested=True,
+            opt_in=True,
+            opt_reason="",
+            void_up_to=told - 1 if self.signal.withdrawn else number,
+        )
         if known.state is CommitmentState.ACTIVE:
             return await self._end_now(known, stated, "cancelled during the event")
         over = known.state not in _BEFORE_EVENT
@@ -146,6 +190,15 @@ class _Intake:
         what = "cancelled after its end" if over else "cancelled"
         await records.advance(self.connection, known, gone, at=self.now, what=what, detail=self._stated())
         return gone
+
+    async def _void_more(self, known: Commitment) -> Commitment:
+        """A cancellation of a later version than the one already cancelled makes that one void as well."""
+        told = self.signal.modification_number
+        if self.signal.withdrawn or (known.void_up_to is not None and told <= known.void_up_to):
+            return known
+        more = replace(known, void_up_to=told, revision=known.revision + 1)
+        await records.advance(self.connection, known, more, at=self.now, what="cancelled again", detail=self._stated())
+        return more
 
     async def _end_now(self, known: Commitment, stated: Commitment, what: str) -> Commitment:
         number = max(stated.modification_number, known.modification_number + 1)
@@ -160,8 +213,8 @@ class _Intake:
         await records.advance(self.connection, known, ended, at=self.now, what=what, detail=self._stated())
         return ended
 
-    async def _answer(self, before: Commitment, stated: Commitment) -> Commitment:
-        decision = await self._decision(stated)
+    async def _answer(self, before: Commitment, stated: Commitment, *, window: Interval | None = None) -> Commitment:
+        decision = await self._decision(stated, window or stated.window)
         after = replace(
             stated,
             state=CommitmentState.ACCEPTED if decision.opt_in else CommitmentState.DECLINED,
@@ -175,12 +228,11 @@ class _Intake:
         await records.advance(self.connection, before, after, at=self.now, what=what, detail=detail)
         return after
 
-    async def _decision(self, commitment: Commitment) -> Decision:
+    async def _decision(self, commitment: Commitment, window: Interval) -> Decision:
+        """`window` is the event's as stated; the commitment may be for the rest of it only."""
         if commitment.window.end_at <= self.now:
             return Decision(False, "the event is over")
-        refused = self.program.refuse_reason(
-            commitment.window, str(self.terms.options.get("time_zone", "UTC")), self.terms
-        )
+        refused = self.program.refuse_reason(window, str(self.terms.options.get("time_zone", "UTC")), self.terms)
         return Decision(False, refused) if refused else await self.decide(self.connection, commitment)
 
     def _targets(self, offset_s: float) -> tuple[TargetInterval, ...]:

@@ -31,9 +31,9 @@ async def load(connection: AsyncConnection, commitment_id: UUID, *, for_update: 
 
 
 async def find(connection: AsyncConnection, source: str, external_id: str) -> Commitment | None:
-    """Return the commitment a peer knows by its own id, locked for this transaction."""
+    """Return the latest life of the commitment a peer knows by its own id, locked for this transaction."""
     query = select(commitments).where(commitments.c.source == source, commitments.c.external_id == external_id)
-    found = await _fetch(connection, query.with_for_update())
+    found = await _fetch(connection, query.order_by(commitments.c.life.desc()).limit(1).with_for_update())
     return found[0] if found else None
 
 
@@ -83,6 +83,7 @@ async def create(connection: AsyncConnection, commitment: Commitment, *, at: dat
             external_id=commitment.external_id,
             start_offset_s=commitment.start_offset_s,
             is_test=commitment.is_test,
+            life=commitment.life,
             received_at=at,
             **_changing(commitment),
         )
@@ -178,6 +179,7 @@ def _changing(commitment: Commitment) -> dict[str, Any]:
         "opt_in": commitment.opt_in,
         "opt_reason": commitment.opt_reason,
         "next_due_at": commitment.next_due_at,
+        "void_up_to": commitment.void_up_to,
     }
 
 
@@ -235,4 +237,6 @@ def _commitment(row: Row[Any], targets: Sequence[TargetInterval]) -> Commitment:
         opt_in=row.opt_in,
         opt_reason=row.opt_reason,
         next_due_at=row.next_due_at,
+        life=row.life,
+        void_up_to=row.void_up_to,
     )

@@ -56,6 +56,11 @@ class Commitment:
 
     `targets` are contiguous and already shifted by the random start, `start_offset_s`, that was
     drawn once for this event. `revision` counts state changes; it guards compare-and-set.
+
+    CANCELLED and what follows a cancellation during the event are final. Where the utility states a
+    cancelled event anew, that is another commitment: the next `life` of the same `external_id`, with the
+    random start of the first. `void_up_to` is the last modification a cancellation made void, None where
+    there was none.
     """
 
     id: UUID
@@ -73,6 +78,8 @@ class Commitment:
     opt_in: bool | None = None
     opt_reason: str = ""
     next_due_at: datetime | None = None
+    life: int = 1
+    void_up_to: int | None = None
 
     @property
     def window(self) -> Interval:

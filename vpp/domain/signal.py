@@ -35,6 +35,8 @@ class EventSignal:
         intervals: contiguous, in order; empty only where `cancelled`.
         start_tolerance_s: the start may be put off by a random time up to this [s]; drawn once.
         request_id: the message our answer refers to.
+        withdrawn: no cancellation was stated, the event is only listed no longer; the same modification
+            may be stated again.
     """
 
     source: str
@@ -47,6 +49,7 @@ class EventSignal:
     cancelled: bool = False
     is_test: bool = False
     request_id: str = ""
+    withdrawn: bool = False
 
     def __post_init__(self) -> None:
         if not self.intervals and not self.cancelled:

@@ -148,7 +148,8 @@ async def _write(
             report_request_id=request.report_request_id,
             start_at=interval.start_at,
             end_at=interval.end_at,
-            power_kw=power_kw,
+            point_id=request.point_id,
+            value=power_kw,
         )
         .on_conflict_do_nothing()
     )
@@ -167,7 +168,7 @@ async def unsent(connection: AsyncConnection, source: str, request: ReportReques
         .order_by(table.c.start_at)
         .limit(BATCH)
     )
-    return [UnsentValue(row.id, ReportedPower(Interval(row.start_at, row.end_at), row.power_kw)) for row in rows]
+    return [UnsentValue(row.id, ReportedPower(Interval(row.start_at, row.end_at), row.value)) for row in rows]
 
 
 async def mark_sent(connection: AsyncConnection, values: Sequence[UnsentValue], *, at: datetime) -> None:
@@ -188,7 +189,8 @@ def _to_json(request: ReportRequest) -> dict[str, object]:
     window = request.window
     return {
         "specifier_id": request.specifier_id,
-        "point_id": request.point_id,
+        "points": [request.point_id],
+        "name": "TELEMETRY_USAGE",
         "window": [window.start_at.isoformat(), window.end_at.isoformat()] if window else None,
     }
 
@@ -199,7 +201,7 @@ def _from_json(report_request_id: str, row: object) -> ReportRequest:
     return ReportRequest(
         report_request_id=report_request_id,
         specifier_id=stored["specifier_id"],
-        point_id=stored["point_id"],
+        point_id=stored["points"][0],
         granularity_s=row.granularity_s,  # type: ignore[attr-defined]
         report_back_s=row.report_back_s,  # type: ignore[attr-defined]
         window=Interval(*(datetime.fromisoformat(at) for at in window)) if window else None,

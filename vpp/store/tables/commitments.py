@@ -41,11 +41,15 @@ commitment = Table(
     Column("opt_reason", Text, nullable=False),
     Column("next_due_at", UtcInstant),
     Column("received_at", UtcInstant, nullable=False),
-    UniqueConstraint("source", "external_id"),
+    Column("life", Integer, nullable=False, server_default="1"),
+    Column("void_up_to", Integer),
+    UniqueConstraint("source", "external_id", "life"),
     CheckConstraint(f"state in ({_STATES})", name="state"),
     CheckConstraint("modification_number >= 0", name="modification_number"),
     Index("ix_commitment_next_due_at", "next_due_at", postgresql_where="next_due_at is not null"),
 )
+
+"""A cancelled event that is stated again is a new row, its next `life`; the latest one counts."""
 
 commitment_target = Table(
     "commitment_target",

@@ -1,6 +1,17 @@
 """What a VEN must remember over a restart: its registration, report requests and answers owed."""
 
-from sqlalchemy import Boolean, Column, Double, ForeignKey, Identity, Integer, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    Boolean,
+    CheckConstraint,
+    Column,
+    Double,
+    ForeignKey,
+    Identity,
+    Integer,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 
 from vpp.store.tables.base import metadata
@@ -14,6 +25,7 @@ openadr2_registration = Table(
     Column("registration_id", Text, nullable=False),
     Column("poll_interval_s", Double, nullable=False),
     Column("registered_at", UtcInstant, nullable=False),
+    Column("vtn_id", Text),
 )
 
 openadr2_opt = Table(
@@ -25,7 +37,8 @@ openadr2_opt = Table(
     Column("opt_in", Boolean, nullable=False),
     Column("sent_at", UtcInstant),
 )
-"""Answers owed to the VTN, one for each modification; `sent_at` is null until it took it."""
+"""Answers owed to the VTN, one for each modification; `sent_at` is null until it took it. A change of mind
+replaces the answer and owes it anew."""
 
 openadr2_report_request = Table(
     "openadr2_report_request",
@@ -44,9 +57,39 @@ openadr2_report = Table(
     Column("id", Integer, Identity(), primary_key=True),
     Column("source", Text, nullable=False),
     Column("report_request_id", Text, nullable=False),
+    Column("point_id", Text, nullable=False),
     Column("start_at", UtcInstant, nullable=False),
     Column("end_at", UtcInstant, nullable=False),
-    Column("power_kw", Double, nullable=False),
+    Column("value", Double),
+    Column("status", JSONB),
     Column("sent_at", UtcInstant),
-    UniqueConstraint("source", "report_request_id", "start_at"),
+    UniqueConstraint("source", "report_request_id", "point_id", "start_at", name="uq_openadr2_report_point"),
+    CheckConstraint("(value is null) <> (status is null)", name="one_of"),
 )
+"""Values of reports: a number in the unit of its point [kW or kWh, toward the grid], or a status."""
+
+unavailability = Table(
+    "unavailability",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("tenant_id", ForeignKey("tenant.id"), nullable=False, index=True),
+    Column("peer", Text),
+    Column("start_at", UtcInstant, nullable=False),
+    Column("end_at", UtcInstant, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("declared_at", UtcInstant, nullable=False),
+    Column("withdrawn_at", UtcInstant),
+    CheckConstraint("end_at > start_at", name="window"),
+)
+"""When the operator has declared the fleet unavailable; `peer` is the name of the one VTN it is for, null for all."""
+
+unavailability_told = Table(
+    "unavailability_told",
+    metadata,
+    Column("unavailability_id", ForeignKey("unavailability.id"), primary_key=True),
+    Column("source", Text, primary_key=True),
+    Column("created_at", UtcInstant),
+    Column("cancelled_at", UtcInstant),
+    Column("refusal", Text),
+)
+"""What each VTN has taken of it: `created_at` the declaration, `cancelled_at` its withdrawal."""
