@@ -1,6 +1,7 @@
 """Settings from the environment, all prefixed `VPP_`; see `docs/reference/configuration.md`."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -46,6 +47,41 @@ class Settings(BaseSettings):
     )
     openadr2_vtn_fingerprint: str | None = Field(None, description="fingerprint the VTN's signatures must have")
     openadr2_sign: bool = Field(False, description="sign what we send")
+    public_url: str | None = Field(
+        None, description="where peers reach our portal and OpenADR 3 VTN; unset is where `vpp serve` listens"
+    )
+    openadr2_public_url: str | None = Field(
+        None, description="where peers reach our OpenADR 2.0b VTN, told by `vpp peers`"
+    )
+    openadr3_token_s: float = Field(3600.0, ge=60, le=86_400, description="how long an access token of ours is good")
+    openadr3_oauth_issuer: str | None = Field(
+        None, description="an OAuth server whose access tokens are taken at our OpenADR 3 VTN beside our own (`iss`)"
+    )
+    openadr3_oauth_jwks_url: str | None = Field(None, description="where its signing keys are; https, or this machine")
+    openadr3_oauth_token_url: str | None = Field(
+        None, description="where clients get its tokens, told by `/auth/server`"
+    )
+    openadr3_oauth_audience: str | None = Field(None, description="`aud` its tokens must have; needed with an issuer")
+    openadr3_oauth_algorithms: list[Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384"]] = (
+        Field(["RS256", "ES256"], min_length=1, description="signatures taken of it, as JSON")
+    )
+    openadr3_oauth_client_claim: str = Field("client_id", description="the claim that names a peer by its client id")
+    openadr3_oauth_scope_claim: str = Field(
+        "scope", description="the claim with scopes or roles: words in a text, or a list"
+    )
+    openadr3_oauth_scopes: dict[str, str] = Field(
+        default_factory=dict,
+        description="our scopes, divided by spaces, by its scope or role, as JSON; unset takes ours as they are named",
+    )
+    openadr3_oauth_roles: dict[str, Literal["bl", "ven"]] = Field(
+        default_factory=dict, description="role by its scope or role, as JSON; it must be the peer's"
+    )
+    openadr3_oauth_auto_peers: bool = Field(
+        False, description="add a peer for a client id nobody knows, if its role is mapped"
+    )
+    openadr3_oauth_leeway_s: float = Field(30.0, ge=0, le=300, description="how far its clock may be off")
+    message_log_days: float = Field(30.0, gt=0, description="how long messages of peers are kept")
+    message_log_rows: int = Field(2_000_000, ge=1000, description="how many messages of peers are kept")
     tesla_settings_per_day: int = Field(5, ge=0, description="setting changes a plan allows a day; 0: no limit")
     tesla_readback_delay_s: float = Field(1.0, ge=0, description="wait before a Tesla setting is read back")
     adapter_urls: dict[str, str] = Field(default_factory=dict, description="vendor cloud base addresses by adapter")
