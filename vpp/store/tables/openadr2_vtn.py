@@ -35,9 +35,11 @@ vtn2_registration = Table(
     Column("registered_at", UtcInstant, nullable=False),
     Column("cancelled_at", UtcInstant),
     Column("cancelled_by", Text),
+    Column("seen_at", UtcInstant),
     UniqueConstraint("tenant_id", "ven_id"),
 )
-"""A VEN's ids stay its own: a registration that has ended is kept, and gets the same ids when it comes back."""
+"""A VEN's ids stay its own: a registration that has ended is kept, and gets the same ids when it comes back.
+`seen_at` is written now and then, not with every poll."""
 
 vtn2_delivery = Table(
     "vtn2_delivery",

@@ -12,7 +12,7 @@ create table vtn2_registration (
     peer_id text not null, tenant_id text not null, ven_id text not null, registration_id text not null,
     profile text not null, transport text not null, transport_address text, report_only boolean not null,
     xml_signature boolean not null, http_pull boolean not null, registered_at timestamptz not null,
-    cancelled_at timestamptz, cancelled_by text,
+    cancelled_at timestamptz, cancelled_by text, seen_at timestamptz,
     constraint pk_vtn2_registration primary key (peer_id),
     constraint fk_vtn2_registration_peer_id_peer foreign key (peer_id) references peer (id),
     constraint fk_vtn2_registration_tenant_id_tenant foreign key (tenant_id) references tenant (id),
