@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from vpp.domain.device import Capabilities, Command, ControlKind, Reading, Receipt
 from vpp.domain.grid_event import GridEvent, Unsaid
 from vpp.domain.openadr3 import ObjectDraft, ObjectKind, ObjectQuery, StoredObject
+from vpp.domain.openadr2 import Openadr2Caller, Openadr2Message, Openadr2Party
 from vpp.domain.peer import Caller, Direction, TokenGrant
 from vpp.domain.peer import Protocol as PeerProtocol
 from vpp.domain.settlement import EventDelivery, MonthlyPay, ProgramTerms
@@ -366,6 +367,10 @@ class ObjectShelf(Protocol):
         """Return the targets a VEN may see: those on its vens, its resources, and its configuration as a peer."""
         ...
 
+    async def client_of_ven_name(self, ven_name: str, *, tenant_id: str) -> str | None:
+        """Return the client configured for a venName, or None: 3.0.1 names vens and never their clients."""
+        ...
+
 
 class Notifiers(Protocol):
     """How clients of our OpenADR 3 VTN can be notified, beside webhooks, which they always can."""
@@ -380,4 +385,47 @@ class Notifiers(Protocol):
         `path` is what follows `/notifiers/mqtt/topics/` with ids filled in: `programs`, `programs/p1/events`,
         `vens/v1/resources`, …; that the caller may know of these objects has been checked.
         """
+        ...
+
+
+class Openadr2Desk(Protocol):
+    """What our OpenADR 2.0b VTN says; the wire around it does HTTP, TLS, XML, signatures and limits.
+
+    A message is answered by the message the profile names; what is wrong with it is told as a response
+    code in there. Everything the answer promises is committed before it is returned.
+    """
+
+    vtn_id: str
+
+    async def answer(self, message: Openadr2Message, caller: Openadr2Caller) -> Openadr2Message:
+        """Return the answer to one message.
+
+        Raises:
+            CallerForbidden: the certificate shown is not that of the VEN it speaks for.
+        """
+        ...
+
+    def idle(self, ven_id: str, caller: Openadr2Caller) -> bool:
+        """Whether this VEN's poll can be answered with nothing at all, from memory alone."""
+        ...
+
+    def party(self, ven_id: str | None) -> Openadr2Party | None:
+        """Return what the wire must know of a VEN, None where it is none of ours."""
+        ...
+
+
+class Openadr2Push(Protocol):
+    """How a message reaches a VEN that does not poll."""
+
+    async def push(self, url: str, message: Openadr2Message, *, sign: bool) -> Openadr2Message:
+        """Post one message to a VEN and return its answer.
+
+        Raises:
+            PeerUnreachable: no usable answer came.
+            PeerRefused: the VEN answered with an error of HTTP.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Give back connections."""
         ...

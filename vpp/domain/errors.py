@@ -76,6 +76,10 @@ class PeerRefused(PeerError):
         self.code = code
 
 
+class CallerForbidden(VppError):
+    """The caller showed a certificate that is not that of the party it speaks for."""
+
+
 class RegistrationLost(PeerError):
     """The server no longer knows us and asks us to register anew."""
 

@@ -86,12 +86,14 @@ class DistributedEvent:
     """One event of a distribution, with the status the VTN gives it.
 
     `defect` says why the event cannot be considered, as an OpenADR code with a sentence, where its XML
-    is valid and its content is not; `event` then holds what could be read.
+    is valid and its content is not; `event` then holds what could be read. `targets`, where it is set,
+    is told instead of the event's own: whom of these the receiver stands for.
     """
 
     event: GridEvent
     status: EventStatus
     defect: Response | None = None
+    targets: tuple[Target, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -312,6 +314,30 @@ class Acknowledge:
 
     response: Response
     ven_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Openadr2Caller:
+    """Who sent a message, as far as the connection and the signature show.
+
+    Attributes:
+        fingerprint: of the certificate shown in TLS, by us or by the proxy we trust.
+        signed_by: fingerprint of the certificate the message was signed with, and verified.
+        address: where it came from, for logs and limits.
+    """
+
+    fingerprint: str | None = None
+    signed_by: str | None = None
+    address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Openadr2Party:
+    """What the wire must know of a VEN: whether it signs, and is answered signed."""
+
+    peer_id: str
+    xml_signature: bool
+    fingerprint: str | None
 
 
 Openadr2Message = (
