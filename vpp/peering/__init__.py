@@ -1,5 +1,12 @@
 """Room peering: who our peers are, what we tell those below us, and what was said. Import from here only."""
 
+from vpp.peering.availability import (
+    OPT_REASONS,
+    Unavailability,
+    declare_unavailable,
+    list_unavailability,
+    withdraw_unavailability,
+)
 from vpp.peering.credentials import certificate_fingerprint, checked_fingerprint
 from vpp.peering.downstream import CHANNEL, Published, cancel, link_openadr3, modify, publish, unsaid_of
 from vpp.peering.downstream_read import (
@@ -36,6 +43,17 @@ from vpp.peering.openadr2_queue import (
     queue_message,
     tell_vtn2,
 )
+from vpp.peering.openadr3 import (
+    Changes,
+    NobodyTold,
+    SqlObjectShelf,
+    create_object,
+    delete_object,
+    find_object,
+    granted_targets,
+    replace_object,
+    select_objects,
+)
 from vpp.peering.peer_rules import NewPeer
 from vpp.peering.peers import (
     PEER_CHANNEL,
@@ -50,13 +68,18 @@ from vpp.peering.peers import (
 
 __all__ = [
     "CHANNEL",
+    "OPT_REASONS",
     "PEER_CHANNEL",
     "REPORT_CHANNEL",
     "VTN2_CHANNEL",
+    "Changes",
     "Downstream",
     "NewPeer",
+    "NobodyTold",
     "Published",
     "ReportRequestState",
+    "SqlObjectShelf",
+    "Unavailability",
     "VenAnswer",
     "VenReportValue",
     "VenState",
@@ -69,17 +92,23 @@ __all__ = [
     "certificate_fingerprint",
     "checked_fingerprint",
     "count_downstream",
+    "create_object",
+    "declare_unavailable",
+    "delete_object",
     "end_registration",
     "event_answers",
     "event_from_json",
     "event_to_json",
+    "find_object",
     "find_peer",
     "get_peer",
+    "granted_targets",
     "keep_cursor",
     "link_openadr3",
     "list_downstream",
     "list_grid_events",
     "list_peers",
+    "list_unavailability",
     "list_versions",
     "load_downstream",
     "load_grid_event",
@@ -88,12 +117,15 @@ __all__ = [
     "next_report_values",
     "publish",
     "queue_message",
+    "replace_object",
     "report_offers",
     "report_requests",
     "revoke_peer",
     "rotate_secret",
+    "select_objects",
     "tell_vtn2",
     "unsaid_of",
     "update_peer",
     "ven_states",
+    "withdraw_unavailability",
 ]
