@@ -12,6 +12,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+VERSION = "3.1.0"
+"""What bodies are kept in."""
+OLDER_VERSION = "3.0.1"
+
 
 class ObjectKind(StrEnum):
     """The kinds of object; the names are the wire's `objectTypes`."""
@@ -50,7 +54,7 @@ class ObjectDraft:
     body: Mapping[str, Any]
     client_id: str | None = None
     target_types: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    api_version: str = "3.1.0"
+    api_version: str = VERSION
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +71,7 @@ class StoredObject:
         event_id: of a report.
         ven_id: of a resource.
         number: the order of creation: later is greater, across all kinds.
+        api_version: through which it was last written; a subscriber of 3.0.1 is told in 3.0.1.
     """
 
     kind: ObjectKind
@@ -83,7 +88,7 @@ class StoredObject:
     modified_at: datetime
     target_types: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     number: int = 0
-    api_version: str = "3.1.0"
+    api_version: str = VERSION
 
     def wire_text(self, shown: frozenset[str] | None = None) -> str:
         """Return the object as 3.1.0 JSON; of its targets those in `shown`, all of them where that is None."""

@@ -1,0 +1,58 @@
+"""The objects of our OpenADR 3 VTN in PostgreSQL: `vpp.ports.ObjectShelf`.
+
+Made by bootstrap for `market/openadr3` and whoever else acts as business logic here.
+"""
+
+from vpp.domain.openadr3 import ObjectDraft, ObjectKind, ObjectQuery, StoredObject
+from vpp.peering.openadr3.changes import Changes, NobodyTold
+from vpp.peering.openadr3.read import client_of_ven_name, find_object, granted_targets, select_objects
+from vpp.peering.openadr3.write import create_object, delete_object, replace_object
+from vpp.ports import Clock
+from vpp.store.engine import Store
+
+
+class SqlObjectShelf:
+    """`ObjectShelf`. Writing is one transaction each, with `changes` told inside it; reading takes none."""
+
+    def __init__(self, store: Store, clock: Clock, changes: Changes | None = None) -> None:
+        self._store = store
+        self._clock = clock
+        self._changes = changes or NobodyTold()
+        self._reading = store.engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    async def select(self, query: ObjectQuery) -> list[StoredObject]:
+        """See `ObjectShelf.select`."""
+        async with self._reading.connect() as connection:
+            return await select_objects(connection, query)
+
+    async def find(self, kind: ObjectKind, object_id: str, *, tenant_id: str) -> StoredObject | None:
+        """See `ObjectShelf.find`."""
+        async with self._reading.connect() as connection:
+            return await find_object(connection, kind, object_id, tenant_id=tenant_id)
+
+    async def create(self, draft: ObjectDraft) -> StoredObject:
+        """See `ObjectShelf.create`."""
+        async with self._store.begin() as connection:
+            return await create_object(connection, draft, at=self._clock.now(), changes=self._changes)
+
+    async def replace(self, object_id: str, draft: ObjectDraft) -> StoredObject:
+        """See `ObjectShelf.replace`."""
+        async with self._store.begin() as connection:
+            return await replace_object(connection, object_id, draft, at=self._clock.now(), changes=self._changes)
+
+    async def delete(self, kind: ObjectKind, object_id: str, *, tenant_id: str) -> StoredObject:
+        """See `ObjectShelf.delete`."""
+        async with self._store.begin() as connection:
+            return await delete_object(
+                connection, kind, object_id, tenant_id=tenant_id, at=self._clock.now(), changes=self._changes
+            )
+
+    async def granted_targets(self, client_id: str, *, tenant_id: str) -> frozenset[str]:
+        """See `ObjectShelf.granted_targets`."""
+        async with self._reading.connect() as connection:
+            return await granted_targets(connection, client_id, tenant_id=tenant_id)
+
+    async def client_of_ven_name(self, ven_name: str, *, tenant_id: str) -> str | None:
+        """See `ObjectShelf.client_of_ven_name`."""
+        async with self._reading.connect() as connection:
+            return await client_of_ven_name(connection, ven_name, tenant_id=tenant_id)
