@@ -375,8 +375,12 @@ class ObjectShelf(Protocol):
 class Notifiers(Protocol):
     """How clients of our OpenADR 3 VTN can be notified, beside webhooks, which they always can."""
 
-    async def mqtt_binding(self, caller: Caller) -> dict[str, Any] | None:
-        """Return `MQTT` of `/notifiers` for a caller (URIS, serialization, authentication), or None without MQTT."""
+    async def mqtt_binding(self, caller: Caller, *, access_token: str) -> dict[str, Any] | None:
+        """Return `MQTT` of `/notifiers` for a caller (URIS, serialization, authentication), or None without MQTT.
+
+        `access_token` is the one the caller just showed: from now on it is its password at the broker. None also
+        where the broker cannot be reached: the caller should poll, or use a webhook.
+        """
         ...
 
     async def topics(self, path: str, caller: Caller) -> dict[str, str] | None:
