@@ -1,5 +1,7 @@
 """Peers, certificates and authorities for tests."""
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -53,3 +55,12 @@ def certificate(name: str, kind: str = "ec") -> tuple[bytes, bytes]:
     made = made.not_valid_before(NOON - timedelta(days=1)).not_valid_after(NOON + timedelta(days=3650))
     pem = made.sign(key, SHA256()).public_bytes(Encoding.PEM)
     return pem, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Return as soon as something is so; fail where it is not within 10 s."""
+    for _ in range(1000):
+        if await condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it did not come to be")

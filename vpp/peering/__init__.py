@@ -1,5 +1,7 @@
 """Room peering: who our peers are, what we tell those below us, and what was said. Import from here only."""
 
+from vpp.peering.addresses import openadr2_url, openadr3_url, public_url
+from vpp.peering.authority import OwnAuthority
 from vpp.peering.availability import (
     OPT_REASONS,
     Unavailability,
@@ -76,6 +78,7 @@ __all__ = [
     "Downstream",
     "NewPeer",
     "NobodyTold",
+    "OwnAuthority",
     "Published",
     "ReportRequestState",
     "SqlObjectShelf",
@@ -115,6 +118,9 @@ __all__ = [
     "message_from_json",
     "modify",
     "next_report_values",
+    "openadr2_url",
+    "openadr3_url",
+    "public_url",
     "publish",
     "queue_message",
     "replace_object",

@@ -26,7 +26,7 @@ def new_client_secret() -> str:
 
 def secret_hash(secret: str) -> str:
     """What is stored of a client secret."""
-    return hashlib.sha256(secret.encode()).hexdigest()
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def secret_matches(secret: str, stored: str | None) -> bool:

@@ -72,7 +72,7 @@ def checked(new: NewPeer) -> NewPeer:
         raise InvalidRequest("url", None, "the address of the VTN")
     if new.party_id is not None:
         _check_id("party_id", new.party_id)
-    if new.client_id is not None and not _CLIENT_ID.fullmatch(new.client_id):
+    if new.client_id is not None and not is_client_id(new.client_id):
         raise InvalidRequest("client_id", new.client_id, "1 to 128 letters, digits, '_', '.', '@' or '-'")
     return replace(
         new,
@@ -84,6 +84,11 @@ def checked(new: NewPeer) -> NewPeer:
         granted_targets=checked_names("granted_targets", new.granted_targets),
         config=checked_config(new.config),
     )
+
+
+def is_client_id(text: str) -> bool:
+    """Whether a peer could have this client id."""
+    return _CLIENT_ID.fullmatch(text) is not None
 
 
 def checked_url(url: str) -> str:
