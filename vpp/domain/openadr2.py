@@ -44,7 +44,10 @@ class CreateRegistration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreatedRegistration:
-    """The VTN's answer to a query (no ids) or a registration."""
+    """The VTN's answer to a query (no ids) or a registration.
+
+    `service_info` and `extensions` are (service or extension, key, value).
+    """
 
     response: Response
     vtn_id: str
@@ -53,6 +56,8 @@ class CreatedRegistration:
     ven_id: str | None = None
     registration_id: str | None = None
     poll: timedelta | None = None
+    service_info: tuple[tuple[str, str, str], ...] = ()
+    extensions: tuple[tuple[str, str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +135,9 @@ class PointOffer:
     """One point of an offered report.
 
     `unit` is the item's unit with its SI prefix (`kW`, `kWh`, `V`, …), None for a status.
-    `scale` is the siScaleCode; values of the report are in prefix and unit together.
+    `scale` is the siScaleCode; values of the report are in prefix and unit together. `item` is the item
+    base's name (`powerReal`); without it the unit decides. `resources` are those of the data source,
+    `sources` its other parts, `subjects` what is reported on. The rest is what only some items have.
     """
 
     r_id: str
@@ -144,6 +151,13 @@ class PointOffer:
     on_change: bool = False
     market_context: str | None = None
     resources: tuple[str, ...] = ()
+    subjects: tuple[Target, ...] = ()
+    sources: tuple[Target, ...] = ()
+    item_description: str | None = None
+    pulse_factor: float | None = None
+    frequency_hz: float | None = None
+    voltage_v: float | None = None
+    is_ac: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +170,7 @@ class ReportOffer:
     created_at: datetime
     duration: timedelta | None = None
     request_id: str = "0"
+    report_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,7 +191,11 @@ class ReportDemand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResourceStatus:
-    """TELEMETRY_STATUS: is the resource online, is it overridden, and its levels by name."""
+    """TELEMETRY_STATUS: is the resource online, is it overridden, and its levels by name.
+
+    Names are `capacity`, `level_offset`, `percent_offset`, `setpoint` for what is current, and each with
+    `.min`, `.max` or `.normal` after it.
+    """
 
     online: bool
     overridden: bool
@@ -282,6 +301,7 @@ class CreateOpt:
     modification_number: int | None = None
     targets: tuple[Target, ...] = ()
     schedule_id: str | None = None
+    device_class: tuple[Target, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
