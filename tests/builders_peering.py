@@ -19,6 +19,16 @@ from vpp.store.engine import Store
 from vpp.store.tables.accounts import tenant
 
 
+class Ticks:
+    """A monotonic clock moved by hand."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
 def new_peer(name: str = "site-1", **changes: Any) -> NewPeer:
     """A VEN that comes to our OpenADR 3 VTN, unless `changes` say otherwise."""
     fields: dict[str, Any] = {

@@ -15,7 +15,7 @@ import jwt
 import pytest
 from sqlalchemy import select, text
 
-from tests.builders_peering import stored_peer, until
+from tests.builders_peering import Ticks, stored_peer, until
 from tests.clock import FixedClock
 from vpp.config import Settings
 from vpp.domain.errors import NotReady
@@ -27,16 +27,6 @@ from vpp.store.engine import Store
 from vpp.store.tables.peering import token_key
 
 SETTINGS = Settings(_env_file=None)
-
-
-class Ticks:
-    """A monotonic clock moved by hand."""
-
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 class Files:
