@@ -24,7 +24,7 @@ FIELD = "callbackUrl"
 LONGEST_URL = 8000
 MOST_ADDRESSES = 16
 PLAIN_PORTS = (80, 443)
-FIRST_FREE_PORT = 1024
+FREE_PORTS = range(1024, 65536)
 
 _V4 = {
     "0.0.0.0/8": "this network",
@@ -106,8 +106,8 @@ class CallbackGuard:
         """Return where to connect; the caller sets the deadline.
 
         Raises:
-            InvalidRequest: the URL is not one, not https, has another port than 443 or 1024 and above, its host
-                is unknown, or one of the host's addresses is not public.
+            InvalidRequest: the URL is not one, not https, has a port below 1024 other than 443, its host is
+                unknown, or one of the host's addresses is not public.
         """
         parsed = self._parse(url)
         port = parsed.port or (443 if parsed.scheme == "https" else 80)
@@ -136,8 +136,8 @@ class CallbackGuard:
             raise InvalidRequest(FIELD, url, "an https address")
         if parsed.userinfo or parsed.fragment:
             raise InvalidRequest(FIELD, url, "an address without user name and fragment")
-        if parsed.port is not None and parsed.port not in PLAIN_PORTS and parsed.port < FIRST_FREE_PORT:
-            raise InvalidRequest(FIELD, url, f"port 443, or {FIRST_FREE_PORT} and above")
+        if parsed.port is not None and parsed.port not in PLAIN_PORTS and parsed.port not in FREE_PORTS:
+            raise InvalidRequest(FIELD, url, "port 443, or 1024 to 65535")
         return parsed
 
     async def _addresses(self, host: str, port: int, url: str) -> list[str]:

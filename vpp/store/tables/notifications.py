@@ -15,7 +15,7 @@ from sqlalchemy import (
     Table,
     Text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from vpp.store.tables.base import metadata
 from vpp.store.types import UtcInstant
@@ -43,13 +43,15 @@ notification_channel = Table(
     Column("last_error", Text),
     Column("broken_at", UtcInstant),
     Column("gone", Boolean, nullable=False),
+    Column("ending", Boolean, nullable=False),
     CheckConstraint("(subscription_id is null) = (callback_url is null)", name="callback"),
     Index("ix_notification_channel_wants", "wants", postgresql_using="gin"),
 )
 """A way to tell: one callback address of a subscription, or the MQTT broker (id `mqtt`, no subscription).
 
 `wants`: kind and operation (`EVENT CREATE`); `targets`: null where the subscription names none; `failures`: in a
-row, since `first_failed_at`; `broken_at`: given up for now, tried seldom; `gone`: answered 410, not tried again.
+row, since `first_failed_at`; `broken_at`: given up for now, tried seldom; `gone`: answered 410, not tried again;
+`ending`: its subscription was deleted, what was queued before is told once.
 """
 
 notification_change = Table(
@@ -58,10 +60,9 @@ notification_change = Table(
     Column("id", BigInteger, Identity(), primary_key=True),
     Column("at", UtcInstant, nullable=False, index=True),
     Column("kind", Text, nullable=False),
-    Column("object", Text, nullable=False),
-    Column("targets", ARRAY(Text), nullable=False),
+    Column("object", JSONB, nullable=False),
 )
-"""One state of an object, kept once for all who are told: JSON without its targets, as `StoredObject.text`."""
+"""One state of an object, a `StoredObject`, kept once for all who are told."""
 
 notification = Table(
     "notification",

@@ -1,0 +1,34 @@
+"""What a notification says, in the receiver's version of OpenADR 3. Called by `webhooks.py` and `publisher.py`."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from vpp.domain.openadr3 import OLDER_VERSION, Operation, StoredObject
+from vpp.gateway.notify.outbox import Waiting
+
+Render = Callable[[StoredObject, frozenset[str] | None, str], Mapping[str, Any]]
+"""An object, the targets shown of it (None: all), and the version: the object on the wire."""
+
+OLDER_WORDS: Mapping[Operation, str] = {
+    Operation.READ: "GET",
+    Operation.CREATE: "POST",
+    Operation.UPDATE: "PUT",
+    Operation.DELETE: "DELETE",
+}
+
+
+def as_stored(found: StoredObject, shown: frozenset[str] | None, version: str) -> Mapping[str, Any]:
+    """An object in 3.1.0, whatever the version: where no renderer of older versions is wired."""
+    return found.wire(shown)
+
+
+def body_of(waiting: Waiting, version: str, render: Render) -> bytes:
+    """Return the JSON of a notification."""
+    older = version == OLDER_VERSION
+    said = {
+        "objectType": waiting.object.kind.value,
+        "operation": OLDER_WORDS[waiting.operation] if older else waiting.operation.value,
+        "object": render(waiting.object, waiting.shown, version),
+    }
+    return json.dumps(said, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
