@@ -1,0 +1,19 @@
+"""Our VEN at utilities' OpenADR 3 VTNs, one loop for each. Other rooms import it from `vpp.gateway`."""
+
+from vpp.gateway.ven3.callback import WAKE_CHANNEL, callback_router, source_of, wake
+from vpp.gateway.ven3.figures import About, Figures, FleetFigures
+from vpp.gateway.ven3.loop import Openadr3Ven, Ven3Terms
+from vpp.gateway.ven3.wake import Alarm
+
+__all__ = [
+    "WAKE_CHANNEL",
+    "About",
+    "Alarm",
+    "Figures",
+    "FleetFigures",
+    "Openadr3Ven",
+    "Ven3Terms",
+    "callback_router",
+    "source_of",
+    "wake",
+]

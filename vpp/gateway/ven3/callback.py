@@ -1,0 +1,73 @@
+"""Room gateway, OpenADR 3 VEN: where a VTN's webhooks arrive. Mounted by bootstrap into the portal's process.
+
+A notification only wakes the loop of that VTN (`NOTIFY`, so that it may run in another process), which then
+asks the VTN itself. What the body says is never used: whoever could forge one gains an early poll.
+"""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.responses import PlainTextResponse
+from sqlalchemy import text
+
+from vpp.gateway.ven3.registration import load_known, shows
+from vpp.store.engine import Store
+
+WAKE_CHANNEL = "vpp_openadr3_ven"
+"""The PostgreSQL channel on which the source of the VTN is told that has something new."""
+MAX_BODY_BYTES = 1024 * 1024
+MAX_ECHO_CHARS = 1024
+
+
+def source_of(peer_name: str) -> str:
+    """The source of a VTN's events, by the peer's name."""
+    return f"openadr3:{peer_name}"
+
+
+def callback_router(store: Store) -> APIRouter:
+    """Return the routes `GET` and `POST /openadr3/callback/{peer}`."""
+    router = APIRouter(prefix="/openadr3/callback", include_in_schema=False)
+
+    @router.get("/{peer}")
+    async def challenge(peer: str, echo: Annotated[str, Query(max_length=MAX_ECHO_CHARS)]) -> Response:
+        """Say back what a VTN says before it subscribes us: it shows that the address is ours."""
+        async with store.begin() as connection:
+            known = await load_known(connection, source_of(peer))
+        if known is None or known.callback_hash is None:
+            return PlainTextResponse("no VTN is expected here", status_code=404)
+        return PlainTextResponse(echo, headers={"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"})
+
+    @router.post("/{peer}")
+    async def notify(peer: str, request: Request, authorization: Annotated[str, Header()] = "") -> Response:
+        """Take a notification: the token is checked, the body is read up to a bound and let go."""
+        source = source_of(peer)
+        async with store.begin() as connection:
+            known = await load_known(connection, source)
+        scheme, _, token = authorization.partition(" ")
+        if known is None or scheme.lower() != "bearer" or not shows(token.strip(), known.callback_hash):
+            return PlainTextResponse(
+                "the token is not the one we gave", status_code=401, headers={"WWW-Authenticate": "Bearer"}
+            )
+        if not await _fits(request):
+            return PlainTextResponse(f"more than {MAX_BODY_BYTES} bytes", status_code=413)
+        await wake(store, source)
+        return Response(status_code=200)
+
+    return router
+
+
+async def wake(store: Store, source: str) -> None:
+    """Tell the loop of a VTN, in whatever process it runs, to ask now."""
+    async with store.begin() as connection:
+        await connection.execute(
+            text("select pg_notify(:channel, :source)"), {"channel": WAKE_CHANNEL, "source": source}
+        )
+
+
+async def _fits(request: Request) -> bool:
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > MAX_BODY_BYTES:
+            return False
+    return True
