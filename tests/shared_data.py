@@ -14,3 +14,19 @@ def shared_data(*parts: str) -> Path:
     if not path.exists():
         pytest.skip(f"{'/'.join(parts)} is not on this machine; set VPP_SHARED_DIR to the folder that holds data/")
     return path
+
+
+def shared_vectors(*parts: str) -> Path:
+    """Recorded messages of a protocol, a file or folder; the test skips where they are not on this machine."""
+    path = SHARED_DIR.joinpath("vectors", *parts)
+    if not path.exists():
+        pytest.skip(f"{'/'.join(parts)} is not on this machine; set VPP_SHARED_DIR to the folder that holds vectors/")
+    return path
+
+
+def shared_spec(*parts: str) -> Path:
+    """A published specification, a file or folder; the test skips where it is not on this machine."""
+    path = SHARED_DIR.joinpath("spec", *parts)
+    if not path.exists():
+        pytest.skip(f"{'/'.join(parts)} is not on this machine; set VPP_SHARED_DIR to the folder that holds spec/")
+    return path

@@ -1,0 +1,212 @@
+"""What a client may write in a request's body, as 3.1.0's OpenAPI document says it. Called by `bodies.py`.
+
+A body is checked against these and then kept as it came: fields nobody here knows and payload types nobody here
+knows stay. Three tolerances, for clients that are about: an explicit null is as good as leaving an optional field
+out; a payload descriptor need not say its `objectType` (the definition's own examples do not); a date and time
+without a zone is UTC, and is kept with the `Z` it lacks. A start that means 'now' is kept as it was written.
+"""
+
+# ruff: noqa: N815  (fields have the names of the wire)
+
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from vpp.domain.errors import InvalidRequest
+from vpp.domain.openadr3_time import has_zone, is_date, parse_duration, parse_instant, says_now
+
+_T = TypeVar("_T")
+_ABSENT = "null is as good as absent"
+Maybe = Annotated[_T | None, _ABSENT]
+"""An optional field that the wire's schema does not let be null."""
+_INT32 = Field(ge=-(2**31), le=2**31 - 1)
+
+
+def _instant(text: str) -> str:
+    if says_now(text):
+        return text
+    try:
+        parse_instant(text)
+    except InvalidRequest as error:
+        raise ValueError(f"expected {error.allowed}") from None
+    if is_date(text):
+        return f"{text}T00:00:00Z"
+    return text if has_zone(text) else f"{text}Z"
+
+
+def _duration(text: str) -> str:
+    try:
+        parse_duration(text)
+    except InvalidRequest as error:
+        raise ValueError(f"expected {error.allowed}") from None
+    return text
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, (str, bool, int, float)):
+        return value
+    if isinstance(value, dict) and all(_is_number(value.get(axis)) for axis in ("x", "y")):
+        return value
+    raise ValueError("expected a number, a text, true, false or a point with x and y")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _web_address(text: str) -> str:
+    if not text.startswith(("https://", "http://")):
+        raise ValueError("expected an address that starts with https://")
+    return text
+
+
+ShortText = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+ObjectId = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]+$", max_length=128)]
+LongUrl = Annotated[str, StringConstraints(min_length=2, max_length=8000)]
+Instant = Annotated[str, AfterValidator(_instant)]
+Duration = Annotated[str, AfterValidator(_duration)]
+Int32 = Annotated[int, _INT32]
+Targets = list[ShortText] | None
+ObjectType = Literal["PROGRAM", "EVENT", "REPORT", "SUBSCRIPTION", "VEN", "RESOURCE"]
+OperationName = Literal["READ", "CREATE", "UPDATE", "DELETE"]
+
+
+class Wire(BaseModel):
+    """A JSON object; what it does not name is kept."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        fields = cls.model_fields
+        return {
+            key: each
+            for key, each in value.items()
+            if each is not None or key not in fields or _ABSENT not in fields[key].metadata
+        }
+
+
+class IntervalPeriod(Wire):
+    start: Maybe[Instant] = None
+    duration: Maybe[Duration] = None
+    randomizeStart: Maybe[Duration] = None
+
+
+class ValuesMap(Wire):
+    type: ShortText
+    values: list[Annotated[Any, AfterValidator(_value)]]
+
+
+class Interval(Wire):
+    id: Int32
+    intervalPeriod: Maybe[IntervalPeriod] = None
+    payloads: list[ValuesMap]
+
+
+class PayloadDescriptor(Wire):
+    """Of an event, of a report, or of either where a program does not say which."""
+
+    objectType: Maybe[Literal["EVENT_PAYLOAD_DESCRIPTOR", "REPORT_PAYLOAD_DESCRIPTOR"]] = None
+    payloadType: ShortText
+    readingType: ShortText | None = None
+    units: ShortText | None = None
+    currency: str | None = None
+    accuracy: float | None = None
+    confidence: Annotated[int, Field(ge=0, le=100)] | None = None
+
+
+class EventPayloadDescriptor(PayloadDescriptor):
+    objectType: Maybe[Literal["EVENT_PAYLOAD_DESCRIPTOR"]] = None
+
+
+class ReportPayloadDescriptor(PayloadDescriptor):
+    objectType: Maybe[Literal["REPORT_PAYLOAD_DESCRIPTOR"]] = None
+
+
+class ReportDescriptor(Wire):
+    payloadType: ShortText
+    readingType: ShortText | None = None
+    units: ShortText | None = None
+    targets: Targets = None
+    aggregate: Maybe[bool] = None
+    startInterval: Maybe[Int32] = None
+    numIntervals: Maybe[Int32] = None
+    historical: Maybe[bool] = None
+    frequency: Maybe[Int32] = None
+    repeat: Maybe[Int32] = None
+    reportIntervals: Maybe[Literal["INTERVALS", "SUB_INTERVALS", "OPEN_INTERVALS"]] = None
+
+
+class ProgramDescription(Wire):
+    URL: LongUrl
+
+
+class ProgramRequest(Wire):
+    programName: ShortText
+    intervalPeriod: Maybe[IntervalPeriod] = None
+    programDescriptions: list[ProgramDescription] | None = None
+    payloadDescriptors: list[PayloadDescriptor] | None = None
+    attributes: list[ValuesMap] | None = None
+    targets: Targets = None
+
+
+class EventRequest(Wire):
+    programID: ObjectId
+    eventName: str | None = None
+    duration: Maybe[Duration] = None
+    priority: Annotated[int, Field(ge=0)] | None = None
+    targets: Targets = None
+    reportDescriptors: list[ReportDescriptor] | None = None
+    payloadDescriptors: list[EventPayloadDescriptor] | None = None
+    intervalPeriod: Maybe[IntervalPeriod] = None
+    intervals: Maybe[list[Interval]] = None
+
+
+class ReportResource(Wire):
+    resourceName: ShortText
+    intervalPeriod: Maybe[IntervalPeriod] = None
+    intervals: list[Interval]
+
+
+class ReportRequest(Wire):
+    eventID: ObjectId
+    clientName: ShortText
+    reportName: str | None = None
+    payloadDescriptors: list[ReportPayloadDescriptor] | None = None
+    resources: list[ReportResource]
+
+
+class ObjectOperations(Wire):
+    objects: list[ObjectType]
+    operations: list[OperationName]
+    callbackUrl: Annotated[LongUrl, AfterValidator(_web_address)]
+    bearerToken: str | None = None
+
+
+class SubscriptionRequest(Wire):
+    clientName: ShortText
+    programID: Maybe[ObjectId] = None
+    objectOperations: Annotated[list[ObjectOperations], Field(max_length=50)]
+    targets: Targets = None
+
+
+class VenRequest(Wire):
+    """What a VEN and business logic both may say of a ven."""
+
+    venName: ShortText
+    clientID: Maybe[ShortText] = None
+    targets: Targets = None
+    attributes: list[ValuesMap] | None = None
+
+
+class ResourceRequest(Wire):
+    """What a VEN and business logic both may say of a resource."""
+
+    resourceName: ShortText
+    venID: ObjectId
+    clientID: Maybe[ShortText] = None
+    targets: Targets = None
+    attributes: list[ValuesMap] | None = None

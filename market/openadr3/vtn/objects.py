@@ -1,0 +1,240 @@
+"""The operations on objects: list, create, read, replace, delete, for both versions. Called by `app.py`.
+
+Each takes a `Call` and returns a status with JSON text. Rendered text is stored, so that a list is joined and not
+rendered again.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from starlette.requests import Request
+
+from market.openadr3.vtn.bodies import parse_object
+from market.openadr3.vtn.operations import Action, ObjectOperation
+from market.openadr3.vtn.privacy import (
+    is_ven,
+    require_role,
+    says_business_logic,
+    sight_of_list,
+    visible,
+)
+from market.openadr3.vtn.problems import BAD_REQUEST, CONFLICT, NOT_FOUND, Problem, not_found
+from market.openadr3.vtn.queries import object_id, read_query, read_targets
+from market.openadr3.vtn.versions import Version
+from vpp.domain.errors import Conflict, InvalidRequest, NotFound
+from vpp.domain.openadr3 import ObjectDraft, ObjectKind, StoredObject
+from vpp.domain.peer import Caller
+from vpp.ports import CallbackCheck, Clock, ObjectShelf
+
+_CALLBACKS_MAX = 10
+_REFERENCES = {
+    ObjectKind.REPORT: ("eventID", ObjectKind.EVENT, CONFLICT),
+    ObjectKind.SUBSCRIPTION: ("programID", ObjectKind.PROGRAM, CONFLICT),
+    ObjectKind.RESOURCE: ("venID", ObjectKind.VEN, NOT_FOUND),
+}
+"""What a VEN's object refers to, and the status that says there is no such thing."""
+Answer = tuple[int, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """What the operations need."""
+
+    shelf: ObjectShelf
+    clock: Clock
+    callbacks: CallbackCheck | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One request whose caller is known and allowed."""
+
+    desk: Desk
+    version: Version
+    operation: ObjectOperation
+    caller: Caller
+    request: Request
+    body: bytes
+
+    @property
+    def kind(self) -> ObjectKind:
+        return self.operation.kind
+
+    def path_id(self, name: str = "object_id") -> str:
+        """Return an id of the path.
+
+        Raises:
+            Problem: it cannot be one.
+        """
+        return object_id(self.request.path_params[name], name)
+
+    async def ven_in_path(self) -> str | None:
+        """Return the ven under which 3.0.1 nests resources, None elsewhere.
+
+        Raises:
+            Problem: there is no such ven for this caller.
+        """
+        if "ven_id" not in self.request.path_params:
+            return None
+        ven, _ = await visible(self.desk.shelf, self.caller, ObjectKind.VEN, self.path_id("ven_id"))
+        return ven.id
+
+
+async def list_objects(call: Call) -> Answer:
+    """Return a page of what the caller may see."""
+    params = call.request.query_params
+    query = read_query(call.kind, params, tenant_id=call.caller.tenant_id, at=call.desk.clock.now())
+    requested = read_targets(call.kind, params, call.version.targets_parameter)
+    if (ven_id := await call.ven_in_path()) is not None:
+        query = replace(query, ven_id=ven_id)
+    sight = await sight_of_list(
+        call.desk.shelf, call.caller, query, requested, targets_required=call.version.targets_required
+    )
+    found = await call.desk.shelf.select(sight.query) if sight.query is not None else []
+    return 200, f"[{','.join([call.version.write(each, sight.shown) for each in found])}]"
+
+
+async def create_object(call: Call) -> Answer:
+    """Keep a new object."""
+    require_role(call.caller, call.kind)
+    draft = await _draft(call, None)
+    stored = await _kept(call.desk.shelf.create(draft))
+    return 201, call.version.write(stored, None)
+
+
+async def read_object(call: Call) -> Answer:
+    """Return one object."""
+    stored, shown = await _of_path(call)
+    return 200, call.version.write(stored, shown)
+
+
+async def replace_object(call: Call) -> Answer:
+    """Put a body in the place of an object."""
+    require_role(call.caller, call.kind)
+    before, _ = await _of_path(call)
+    draft = await _draft(call, before)
+    stored = await _kept(call.desk.shelf.replace(before.id, draft))
+    return 200, call.version.write(stored, None)
+
+
+async def delete_object(call: Call) -> Answer:
+    """Remove an object, and what cannot be without it; return it as it was."""
+    require_role(call.caller, call.kind, deleting=True)
+    before, shown = await _of_path(call)
+    stored = await _kept(call.desk.shelf.delete(call.kind, before.id, tenant_id=call.caller.tenant_id))
+    return 200, call.version.write(stored, shown)
+
+
+HANDLERS: Mapping[Action, Callable[[Call], Awaitable[Answer]]] = {
+    Action.LIST: list_objects,
+    Action.CREATE: create_object,
+    Action.READ: read_object,
+    Action.REPLACE: replace_object,
+    Action.DELETE: delete_object,
+}
+
+
+async def _of_path(call: Call) -> tuple[StoredObject, frozenset[str] | None]:
+    ven_id = await call.ven_in_path()
+    stored, shown = await visible(call.desk.shelf, call.caller, call.kind, call.path_id())
+    if ven_id is not None and stored.ven_id != ven_id:
+        raise not_found(f"{call.kind.value.lower()} {stored.id} of ven {ven_id}")
+    return stored, shown
+
+
+async def _draft(call: Call, before: StoredObject | None) -> ObjectDraft:
+    """Return what a body asks to be kept, with what only our VTN or business logic may say of it put right."""
+    given = parse_object(call.body)
+    if (ven_id := await call.ven_in_path()) is not None:
+        given["venID"] = ven_id
+    if call.kind in (ObjectKind.VEN, ObjectKind.RESOURCE):
+        says_business_logic(call.caller, call.kind, given.get("objectType"))
+    body, types = call.version.read(call.kind, given)
+    if call.kind in (ObjectKind.VEN, ObjectKind.RESOURCE) and is_ven(call.caller):
+        _keep_targets(body, types, before)
+    client_id = await _client_of(call, body, before)
+    await _check_references(call, body)
+    if call.kind is ObjectKind.SUBSCRIPTION:
+        await _check_callbacks(call, body, before)
+    return ObjectDraft(
+        kind=call.kind,
+        tenant_id=call.caller.tenant_id,
+        body=body,
+        client_id=client_id,
+        target_types=types,
+        api_version=call.version.name,
+    )
+
+
+def _keep_targets(body: dict[str, Any], types: dict[str, tuple[str, ...]], before: StoredObject | None) -> None:
+    """Only business logic grants targets: a VEN's word on them is passed over, and what was granted stays."""
+    body.pop("targets", None)
+    types.clear()
+    if before is not None and before.targets:
+        body["targets"] = list(before.targets)
+        types.update(before.target_types)
+
+
+async def _client_of(call: Call, body: dict[str, Any], before: StoredObject | None) -> str | None:
+    """Return whose an object is: who creates it, and of a ven or resource of business logic, whom that names."""
+    if is_ven(call.caller):
+        return call.caller.client_id
+    if call.kind in (ObjectKind.VEN, ObjectKind.RESOURCE):
+        return await _client_named(call, body, before)
+    return before.client_id if before is not None else call.caller.client_id
+
+
+async def _client_named(call: Call, body: dict[str, Any], before: StoredObject | None) -> str:
+    named = body.get("clientID")
+    if named is not None:
+        return str(named)
+    if call.version.targets_required:
+        raise Problem(BAD_REQUEST, "clientID: Field required")
+    if before is not None and before.client_id is not None:
+        return before.client_id
+    if call.kind is ObjectKind.RESOURCE:
+        ven = await call.desk.shelf.find(ObjectKind.VEN, body["venID"], tenant_id=call.caller.tenant_id)
+        return (ven.client_id if ven is not None else None) or call.caller.client_id
+    known = await call.desk.shelf.client_of_ven_name(body["venName"], tenant_id=call.caller.tenant_id)
+    return known or call.caller.client_id
+
+
+async def _check_references(call: Call, body: Mapping[str, Any]) -> None:
+    """Let a VEN refer only to what it may see; what does not exist at all is found out when it is kept."""
+    if not is_ven(call.caller) or call.kind not in _REFERENCES:
+        return
+    field, kind, status = _REFERENCES[call.kind]
+    if body.get(field) is not None:
+        try:
+            await visible(call.desk.shelf, call.caller, kind, body[field])
+        except Problem as problem:
+            raise Problem(status, problem.detail) from None
+
+
+async def _check_callbacks(call: Call, body: Mapping[str, Any], before: StoredObject | None) -> None:
+    """Ask each new callback address whether it wants to be called."""
+    wanted = {each["callbackUrl"]: each.get("bearerToken") for each in body["objectOperations"]}
+    if len(wanted) > _CALLBACKS_MAX:
+        raise Problem(BAD_REQUEST, f"objectOperations: expected up to {_CALLBACKS_MAX} different callbackUrls")
+    known = {each["callbackUrl"] for each in before.wire()["objectOperations"]} if before is not None else set()
+    if call.desk.callbacks is None:
+        return
+    for url, token in wanted.items():
+        if url not in known:
+            try:
+                await call.desk.callbacks.check(url, bearer_token=token)
+            except InvalidRequest as error:
+                raise Problem(BAD_REQUEST, f"callbackUrl: {error}") from None
+
+
+async def _kept(writing: Awaitable[StoredObject]) -> StoredObject:
+    """Wait for the shelf, and put its refusals in the wire's words."""
+    try:
+        return await writing
+    except NotFound as error:
+        raise Problem(NOT_FOUND, str(error)) from None
+    except Conflict as error:
+        raise Problem(CONFLICT, str(error)) from None
+    except InvalidRequest as error:
+        raise Problem(BAD_REQUEST, str(error)) from None
