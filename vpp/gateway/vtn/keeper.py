@@ -1,0 +1,131 @@
+"""Keeps the VTN's memory true: reads it, listens for changes, and looks again now and then.
+
+Called by the desk. A reading takes the place of memory only while no answer is being written (`lock`), so
+that a commit is never overtaken by what was read before it.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import aclosing
+from datetime import datetime, timedelta
+
+import structlog
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from vpp.domain.errors import NotFound
+from vpp.gateway.vtn.load import load_events, load_ven, load_vens
+from vpp.gateway.vtn.view import View
+from vpp.peering import CHANNEL, PEER_CHANNEL, VTN2_CHANNEL, load_grid_event
+from vpp.ports import Clock
+from vpp.store.engine import Store
+from vpp.store.listen import Heard, Notice, listen
+
+CHECK_EVERY = timedelta(seconds=60)
+READ_WITHIN_S = 60.0
+
+log = structlog.get_logger(__name__)
+
+_SEEN = text(
+    """
+    update vtn2_registration set seen_at = new.at
+    from unnest(cast(:peers as text[]), cast(:ats as timestamptz[])) as new (peer_id, at)
+    where vtn2_registration.peer_id = new.peer_id
+    """
+)
+
+
+class Keeper:
+    """Holds one tenant's view true to the database."""
+
+    def __init__(self, store: Store, clock: Clock, view: View, *, tenant_id: str) -> None:
+        self._store, self._clock, self._view, self._tenant_id = store, clock, view, tenant_id
+        self._watchers: list[Callable[[], None]] = []
+        self._noted_at: datetime | None = None
+        self.lock = asyncio.Lock()
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        """Call `changed` after every change of the view that came from elsewhere."""
+        self._watchers.append(changed)
+
+    async def load(self, *, deliveries: bool = True) -> None:
+        """Read everything; without `deliveries`, what VENs were told is left as it stands in memory."""
+        async with asyncio.timeout(READ_WITHIN_S), self.lock, self._store.begin() as connection:
+            now = self._clock.now()
+            events = await load_events(connection, self._tenant_id, now)
+            vens = await load_vens(connection, self._tenant_id, now, deliveries=deliveries)
+            for ven in vens:
+                old = self._view.vens.get(ven.peer.id)
+                if old is not None:
+                    ven.seen_at, ven.told_events_last = old.seen_at, old.told_events_last
+                    if not deliveries:
+                        ven.deliveries = old.deliveries
+            self._view.set_events(events)
+            self._view.set_vens(vens)
+        self._tell()
+
+    async def load_ven(self, peer_id: str) -> None:
+        """Read one VEN."""
+        async with asyncio.timeout(READ_WITHIN_S), self.lock, self._store.begin() as connection:
+            try:
+                ven = await load_ven(connection, peer_id, self._tenant_id, self._clock.now())
+            except NotFound:
+                ven = None
+            old = self._view.vens.get(peer_id)
+            if ven is not None and old is not None:
+                ven.seen_at, ven.told_events_last = old.seen_at, old.told_events_last
+            self._view.set_ven(peer_id, ven)
+        self._tell()
+
+    async def load_event(self, event_id: str) -> None:
+        """Read one event."""
+        async with asyncio.timeout(READ_WITHIN_S), self.lock, self._store.begin() as connection:
+            try:
+                event = await load_grid_event(connection, event_id, tenant_id=self._tenant_id)
+            except NotFound:
+                return
+            self._view.set_event(event)
+        self._tell()
+
+    async def run(self) -> None:
+        """Listen and look again until cancelled."""
+        heard_before = False
+        async with aclosing(listen(self._store.database_url, CHANNEL, PEER_CHANNEL, VTN2_CHANNEL)) as notices:
+            async for notice in notices:
+                try:
+                    if notice.heard is Heard.CONNECTED:
+                        await self.load(deliveries=heard_before or not self._view.vens)
+                        heard_before = True
+                    elif notice.heard is Heard.NOTICE:
+                        await self._hear(notice)
+                    await self._look_again()
+                except (SQLAlchemyError, OSError, TimeoutError) as error:
+                    log.warning("the VTN could not read again", error=str(error)[:300])
+
+    async def _hear(self, notice: Notice) -> None:
+        if notice.channel == CHANNEL:
+            await self.load_event(notice.payload)
+        else:
+            await self.load_ven(notice.payload)
+
+    async def _look_again(self) -> None:
+        """Now and then: write down who was seen, and read what a notice may have missed."""
+        now = self._clock.now()
+        if self._noted_at is None:
+            self._noted_at = now
+        if now - self._noted_at < CHECK_EVERY:
+            return
+        since, self._noted_at = self._noted_at, now
+        await self.note_seen(since)
+        await self.load(deliveries=False)
+
+    async def note_seen(self, since: datetime) -> None:
+        """Write down when VENs were last heard that were heard since an instant."""
+        seen = {ven.peer.id: ven.seen_at for ven in self._view.vens.values() if ven.seen_at and ven.seen_at >= since}
+        if seen:
+            async with self._store.begin() as connection:
+                await connection.execute(_SEEN, {"peers": list(seen), "ats": list(seen.values())})
+
+    def _tell(self) -> None:
+        for changed in self._watchers:
+            changed()
