@@ -71,14 +71,13 @@ class Item:
 def read_item(parent: Any) -> Item | None:
     """Return the item base among an element's children, or None where there is none that names a unit."""
     for part in parent:
-        for space in (POWER, OADR):
-            unit = part.find(f"{{{space}}}itemUnits")
-            if unit is not None:
-                return _read(part, space, content(unit))
+        space = part.tag.rpartition("}")[0][1:]
+        if space in (POWER, OADR) and (unit := part.find(f"{{{space}}}itemUnits")) is not None:
+            return _read(part, content(unit))
     return None
 
 
-def _read(part: Any, space: str, unit: str) -> Item:
+def _read(part: Any, unit: str) -> Item:
     name = part.tag.rpartition("}")[2]
     found = {leaf.tag.rpartition("}")[2]: leaf for leaf in part}
     attributes = found.get("powerAttributes")

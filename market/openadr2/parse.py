@@ -19,16 +19,28 @@ from vpp.domain.openadr2 import COMPLIANCE_ERROR, DEPLOYMENT_ERROR, INVALID_DATA
 
 MAX_BODY_BYTES = 1_000_000
 
+_XSD = "{http://www.w3.org/2001/XMLSchema}"
 _SCHEMA_DIR = os.path.join(os.path.dirname(openleadr.__file__), "schema")
 _SCHEMA = etree.XMLSchema(etree.parse(os.path.join(_SCHEMA_DIR, "oadr_20b.xsd")))
 _ISO = etree.parse(os.path.join(_SCHEMA_DIR, "oadr_ISO_ISO3AlphaCurrencyCode_20100407.xsd"))
-CURRENCIES = frozenset(
-    found.get("value") for found in _ISO.iterfind(".//{http://www.w3.org/2001/XMLSchema}enumeration")
-)
+CURRENCIES = frozenset(found.get("value") for found in _ISO.iterfind(f".//{_XSD}enumeration"))
 """Currency codes the schema knows."""
 
+
+def _namespaces_of() -> dict[str, frozenset[str]]:
+    found: dict[str, set[str]] = {}
+    for name in ("20b", "ei_20b", "pyld_20b", "xcal_20b", "strm_20b", "emix_20b", "power_20b", "siscale_20b"):
+        tree = etree.parse(os.path.join(_SCHEMA_DIR, f"oadr_{name}.xsd")).getroot()
+        for element in tree.iterfind(f".//{_XSD}element[@name]"):
+            found.setdefault(element.get("name"), set()).add(tree.get("targetNamespace"))
+    return {name: frozenset(spaces) for name, spaces in found.items()}
+
+
+NAMESPACES_OF = _namespaces_of()
+"""Namespaces in which the schema has an element of a name."""
+
 _DECLARATION = re.compile(rb"<!\s*(?:doctype|entity|element|attlist|notation)", re.IGNORECASE)
-_ENCODING = re.compile(rb"\A<\?xml[^>]{0,200}?encoding\s*=\s*[\"']([A-Za-z0-9._-]{1,40})[\"']")
+_ENCODING = re.compile(rb"\A(?:\xef\xbb\xbf)?<\?xml[^>]{0,200}?encoding\s*=\s*[\"']([A-Za-z0-9._-]{1,40})[\"']")
 _REQUEST_ID = re.compile(rb"<(?:[\w.-]{1,40}:)?requestID(?:\s[^<>]{0,200})?>([^<&]{0,200})</")
 _VALUE_ERRORS = ("SCHEMAV_CVC_DATATYPE", "SCHEMAV_CVC_ENUMERATION", "SCHEMAV_CVC_PATTERN", "SCHEMAV_CVC_M")
 _FURTHER_VALUE_ERRORS = ("SCHEMAV_CVC_LENGTH", "SCHEMAV_CVC_ELT_5_2_2")
@@ -91,8 +103,11 @@ def parse(body: bytes, limits: Limits = DEFAULT_LIMITS) -> Any:
     """Return the root of a well-formed document whose bytes have been checked.
 
     Raises:
-        Refused: not well-formed (453), or too deep (469).
+        Refused: not well-formed or declared in another encoding (453), or too deep (469).
     """
+    if declared_encoding(body) not in ("", "utf-8", "utf8", "us-ascii"):
+        reason = f"declared as {declared_encoding(body)}; we read UTF-8"
+        raise Refused(NOT_RECOGNIZED, reason, request_id_in(body))
     try:
         root = etree.fromstring(body, _parser())
     except (etree.LxmlError, ValueError) as error:

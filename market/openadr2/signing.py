@@ -47,8 +47,8 @@ _RSA = {f"{_MORE}rsa-{name}": made for name, made in _HASHES.items()}
 _ECDSA = {f"{_MORE}ecdsa-{name}": made for name, made in _HASHES.items()}
 _PROPERTY_ID = "replayProtect"
 _MIN_RSA_BITS = 2048
+_RSA_BITS = range(_MIN_RSA_BITS, 8193)
 _MAX_NONCE_CHARS = 256
-_CLOSED = "</{}>"
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
@@ -267,7 +267,7 @@ def _check_value(certificate: x509.Certificate, info: Any, method: str | None, v
     algorithm = _only(info, "SignatureMethod").get("Algorithm")
     key = certificate.public_key()
     try:
-        if isinstance(key, rsa.RSAPublicKey) and algorithm in _RSA and key.key_size >= _MIN_RSA_BITS:
+        if isinstance(key, rsa.RSAPublicKey) and algorithm in _RSA and key.key_size in _RSA_BITS:
             key.verify(value, content, padding.PKCS1v15(), _RSA[algorithm]())
         elif isinstance(key, ec.EllipticCurvePublicKey) and algorithm in _ECDSA:
             half = (key.curve.key_size + 7) // 8
@@ -315,7 +315,7 @@ def _check_references(root: Any, message: Any, signature: Any, info: Any) -> Any
 def _by_id(root: Any) -> dict[str, Any]:
     """Return elements by their Id, whatever its namespace; an Id that two elements have is left out."""
     found: dict[str, Any] = {}
-    for element in root.iter(etree.Element):
+    for element in root.iter():
         for name, value in element.attrib.items():
             if name.rpartition("}")[2].lower() == "id":
                 found[value] = None if value in found else element
