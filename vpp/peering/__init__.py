@@ -21,6 +21,8 @@ from vpp.peering.downstream_read import (
     load_grid_event,
 )
 from vpp.peering.grid_event_json import event_from_json, event_to_json
+from vpp.peering.message_log import SqlMessageLog
+from vpp.peering.messages import LoggedMessage, MessageFilter, get_message, last_heard, search_messages
 from vpp.peering.openadr2 import (
     REPORT_CHANNEL,
     ReportRequestState,
@@ -85,12 +87,15 @@ __all__ = [
     "VTN2_CHANNEL",
     "Changes",
     "Downstream",
+    "LoggedMessage",
+    "MessageFilter",
     "NewPeer",
     "NobodyTold",
     "NotificationQueue",
     "OwnAuthority",
     "Published",
     "ReportRequestState",
+    "SqlMessageLog",
     "SqlObjectShelf",
     "Topics",
     "Unavailability",
@@ -116,9 +121,11 @@ __all__ = [
     "find_object",
     "find_peer",
     "from_snapshot",
+    "get_message",
     "get_peer",
     "granted_targets",
     "keep_cursor",
+    "last_heard",
     "link_openadr3",
     "list_downstream",
     "list_grid_events",
@@ -140,6 +147,7 @@ __all__ = [
     "report_requests",
     "revoke_peer",
     "rotate_secret",
+    "search_messages",
     "select_objects",
     "tell_vtn2",
     "unsaid_of",
