@@ -1,17 +1,22 @@
-"""Room bootstrap: the process of portal and API (`vpp serve`)."""
+"""Room bootstrap: the process of portal, API and OpenADR 3 VTN (`vpp serve`)."""
 
 import uvicorn
 from fastapi import FastAPI
 
+from vpp.bootstrap.openadr3 import openadr3_vtn
 from vpp.bootstrap.wiring import ADAPTERS, clock_for, open_store, programs
 from vpp.config import Settings
 from vpp.portal import create_app
 
 
 async def serve(settings: Settings, *, host: str, port: int) -> None:
-    """Portal and API until told to stop."""
-    async with open_store(settings, pool_size=10) as store, clock_for(settings, "portal") as clock:
-        app: FastAPI = create_app(store, clock, settings, programs())
+    """Portal, API and OpenADR 3 VTN until told to stop."""
+    async with (
+        open_store(settings, pool_size=10) as store,
+        clock_for(settings, "portal") as clock,
+        openadr3_vtn(settings, store, clock) as vtn,
+    ):
+        app: FastAPI = create_app(store, clock, settings, programs(), mounts=vtn)
         app.state.adapter_names = frozenset(ADAPTERS)
         server = uvicorn.Server(
             uvicorn.Config(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=5)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
 from fastapi.staticfiles import StaticFiles
+from starlette.types import ASGIApp
 
 from vpp.clock import SystemClock
 from vpp.config import Settings
@@ -16,6 +17,7 @@ from vpp.domain.errors import NotReady
 from vpp.portal import events, health, ledger, operator, owner, reasons, sign_in, sites, statements, telemetry, utility
 from vpp.portal.context import Context
 from vpp.portal.live import LiveFeeds
+from vpp.portal.mounts import WithMounts
 from vpp.portal.problems import install_problem_handlers
 from vpp.portal.render import BUNDLE, HERE
 from vpp.portal.security import SecurityHeaders
@@ -37,6 +39,7 @@ def create_app(
     wall_clock: Clock | None = None,
     adapter_names: Collection[str] | None = None,
     routers: Iterable[APIRouter] = (),
+    mounts: Mapping[str, ASGIApp] | None = None,
 ) -> FastAPI:
     """Return the application.
 
@@ -46,12 +49,14 @@ def create_app(
         wall_clock: real time, which ends sessions; the machine's own unless a test brings another.
         adapter_names: the adapters a site may be enrolled with; None takes any name.
         routers: more routes to mount, as of a gateway that listens.
+        mounts: whole applications by the path they stand below, as our OpenADR 3 VTN.
 
     Raises:
         NotReady: the scripts and styles of the pages were not built.
     """
     require_bundle(BUNDLE)
-    app = FastAPI(
+    app = WithMounts(
+        mounts=mounts or {},
         title="Virtual power plant aggregator",
         version="1",
         description="Events, sites, telemetry, statements and the ledger of one tenant. "
