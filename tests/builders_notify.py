@@ -4,8 +4,9 @@ import asyncio
 import datetime as dt
 import ipaddress
 import json
+import random
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,23 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from tests.clock import FixedClock
+from vpp.domain.openadr3 import VERSION, ObjectDraft, ObjectKind, StoredObject
+from vpp.domain.peer import PeerRole, Protocol
+from vpp.gateway.notify import (
+    AddressRules,
+    CallbackClient,
+    CallbackGuard,
+    Outbox,
+    Policy,
+    Wake,
+    WebhookWorker,
+)
+from vpp.peering import NewPeer, NotificationQueue, SqlObjectShelf, Topics, add_peer
+from vpp.store.engine import Store
+from vpp.store.tables.accounts import tenant
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +69,12 @@ class Receiver:
     at_once: int = 0
     most_at_once: int = 0
     server_names: list[str | None] = field(default_factory=list)
+    news: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    async def until_told(self, count: int, *, within_s: float = 5.0) -> None:
+        """Return once so many notifications have come."""
+        async with asyncio.timeout(within_s), self.news:
+            await self.news.wait_for(lambda: len(self.told) >= count)
 
     @property
     def url(self) -> str:
@@ -67,6 +91,8 @@ class Receiver:
             Received(request.method, request.host, request.path, dict(request.query),
                      {key.lower(): value for key, value in request.headers.items()}, await request.read(), name)
         )  # fmt: skip
+        async with self.news:
+            self.news.notify_all()
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
@@ -77,7 +103,9 @@ class Receiver:
             self.at_once -= 1
         status = self.answers.pop(0) if self.answers else 200
         headers = {"location": "/elsewhere"} if 300 <= status < 400 else {}
-        text = self.echo_form.format(request.query["echo"]) if "echo" in request.query and "{}" in self.echo_form else ""
+        text = (
+            self.echo_form.format(request.query["echo"]) if "echo" in request.query and "{}" in self.echo_form else ""
+        )
         if "echo" in request.query and not text:
             text = self.echo_form
         return web.Response(status=status, text=text if status not in (204, 304) else None, headers=headers)
@@ -156,8 +184,81 @@ def certificates(folder: Path, *names: str) -> Certificates:
     )
     made.cert.write_bytes(server.sign(ca_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
     made.key.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return made
+
+
+TENANT = "default"
+ALL = ("CREATE", "UPDATE", "DELETE")
+
+
+class Objects:
+    """The objects of our VTN, and clients that own or subscribe to them."""
+
+    def __init__(self, store: Store, clock: FixedClock, topics: Topics | None = None) -> None:
+        self.store, self.clock = store, clock
+        self.shelf = SqlObjectShelf(store, clock, NotificationQueue(topics))
+
+    async def client(self, name: str, role: PeerRole = PeerRole.VEN, *, granted: Sequence[str] = ()) -> str:
+        """Add a peer; returns its client id."""
+        async with self.store.begin() as connection:
+            await connection.execute(upsert(tenant).values(id=TENANT, name="T").on_conflict_do_nothing())
+            new = NewPeer(
+                tenant_id=TENANT, protocol=Protocol.OPENADR3, role=role, name=name, client_id=name,
+                granted_targets=tuple(granted),
+            )  # fmt: skip
+            await add_peer(connection, new, at=self.clock.now())
+        return name
+
+    async def make(
+        self, kind: ObjectKind, body: dict[str, Any], *, client_id: str | None = None, version: str = VERSION
+    ) -> StoredObject:
+        return await self.shelf.create(self.draft(kind, body, client_id=client_id, version=version))
+
+    @staticmethod
+    def draft(
+        kind: ObjectKind, body: dict[str, Any], *, client_id: str | None = None, version: str = VERSION
+    ) -> ObjectDraft:
+        return ObjectDraft(kind=kind, tenant_id=TENANT, body=body, client_id=client_id, api_version=version)
+
+    async def change(self, found: StoredObject, **changes: Any) -> StoredObject:
+        """Put an object with other fields in the place of one."""
+        body = found.wire() | changes
+        return await self.shelf.replace(found.id, self.draft(found.kind, body, client_id=found.client_id))
+
+    async def remove(self, found: StoredObject) -> None:
+        await self.shelf.delete(found.kind, found.id, tenant_id=TENANT)
+
+    async def program(self, name: str = "p", targets: Sequence[str] = ()) -> StoredObject:
+        return await self.make(ObjectKind.PROGRAM, {"programName": name, "targets": list(targets)})
+
+    async def event(self, program: StoredObject, name: str = "e", targets: Sequence[str] = ()) -> StoredObject:
+        body = {"programID": program.id, "eventName": name, "targets": list(targets)}
+        return await self.make(ObjectKind.EVENT, body)
+
+    async def ven(self, client_id: str, targets: Sequence[str] = ()) -> StoredObject:
+        body = {"venName": f"ven of {client_id}", "targets": list(targets)}
+        return await self.make(ObjectKind.VEN, body, client_id=client_id)
+
+    async def subscribe(
+        self, client_id: str, url: str, objects: Sequence[str] = ("EVENT",), operations: Sequence[str] = ALL,
+        *, token: str | None = None, version: str = VERSION, **more: Any,
+    ) -> StoredObject:  # fmt: skip
+        wanted = {"objects": list(objects), "operations": list(operations), "callbackUrl": url, "bearerToken": token}
+        body = {"clientName": client_id, "objectOperations": [wanted]} | more
+        return await self.make(ObjectKind.SUBSCRIPTION, body, client_id=client_id, version=version)
+
+
+def worker(store: Store, clock: FixedClock, *, deadline_s: float = 5.0, **policy: Any) -> WebhookWorker:
+    """One worker that may call this machine, with waits that are not cut at random."""
+    rules = Policy(chance=Unchanging(), **policy)
+    client = CallbackClient(CallbackGuard(AddressRules(http_on_loopback=True)), deadline_s=deadline_s)
+    return WebhookWorker(Outbox(store, clock, rules), client, wake=Wake())
+
+
+class Unchanging(random.Random):
+    """Chance that always takes the most."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return b

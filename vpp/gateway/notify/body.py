@@ -2,13 +2,12 @@
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from vpp.domain.openadr3 import OLDER_VERSION, Operation, StoredObject
 from vpp.gateway.notify.outbox import Waiting
 
-Render = Callable[[StoredObject, frozenset[str] | None, str], Mapping[str, Any]]
-"""An object, the targets shown of it (None: all), and the version: the object on the wire."""
+Render = Callable[[StoredObject, frozenset[str] | None, str], str]
+"""An object, the targets shown of it (None: all), and the version: the object as JSON."""
 
 OLDER_WORDS: Mapping[Operation, str] = {
     Operation.READ: "GET",
@@ -18,17 +17,13 @@ OLDER_WORDS: Mapping[Operation, str] = {
 }
 
 
-def as_stored(found: StoredObject, shown: frozenset[str] | None, version: str) -> Mapping[str, Any]:
+def as_stored(found: StoredObject, shown: frozenset[str] | None, version: str) -> str:
     """An object in 3.1.0, whatever the version: where no renderer of older versions is wired."""
-    return found.wire(shown)
+    return found.wire_text(shown)
 
 
 def body_of(waiting: Waiting, version: str, render: Render) -> bytes:
     """Return the JSON of a notification."""
-    older = version == OLDER_VERSION
-    said = {
-        "objectType": waiting.object.kind.value,
-        "operation": OLDER_WORDS[waiting.operation] if older else waiting.operation.value,
-        "object": render(waiting.object, waiting.shown, version),
-    }
-    return json.dumps(said, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    word = OLDER_WORDS[waiting.operation] if version == OLDER_VERSION else waiting.operation.value
+    said = json.dumps({"objectType": waiting.object.kind.value, "operation": word})
+    return f'{said[:-1]}, "object": {render(waiting.object, waiting.shown, version)}}}'.encode()

@@ -83,7 +83,10 @@ class CallbackClient:
         own = to.url.query.decode()
         url = to.url.copy_with(host=address, query="&".join(part for part in (own, query) if part).encode() or None)
         request = self._client.build_request(
-            method, url, content=body, headers={**headers, "host": to.url.netloc.decode()}
+            method,
+            url,
+            content=body,
+            headers={name: value.encode() for name, value in (*headers.items(), ("host", to.url.netloc.decode()))},
         )
         # The certificate must be the named host's, though the connection goes to a number.
         request.extensions["sni_hostname"] = to.url.raw_host.decode()

@@ -43,7 +43,7 @@ class WebhookWorker:
         messages: MessageLog | None = None,
         render: Render = as_stored,
     ) -> None:
-        self._outbox, self._client, self._wake = outbox, client, wake
+        self.outbox, self._client, self._wake = outbox, client, wake
         self._messages, self._render = messages, render
 
     async def run(self) -> None:
@@ -52,10 +52,10 @@ class WebhookWorker:
         while True:
             await outlast("notify", self.turn)
             if turns % SWEEP_EVERY_TURNS == 0:
-                await outlast("notify", self._outbox.sweep)
+                await outlast("notify", self.outbox.sweep)
             turns += 1
-            due_at = await outlast("notify", self._outbox.next_due_at)
-            wait = LOOK_EVERY if due_at is None else min(LOOK_EVERY, due_at - self._outbox.clock.now())
+            due_at = await outlast("notify", self.outbox.next_due_at)
+            wait = LOOK_EVERY if due_at is None else min(LOOK_EVERY, due_at - self.outbox.clock.now())
             await self._wake.wait(max(wait, timedelta(milliseconds=50)))
 
     async def turn(self) -> None:
@@ -63,8 +63,8 @@ class WebhookWorker:
         running: set[asyncio.Task[None]] = set()
         try:
             while True:
-                free = self._outbox.policy.at_once - len(running)
-                claimed = await self._outbox.claim(limit=free) if free else []
+                free = self.outbox.policy.at_once - len(running)
+                claimed = await self.outbox.claim(limit=free) if free else []
                 running |= {asyncio.create_task(self._tell(channel)) for channel in claimed}
                 if not running:
                     return
@@ -79,34 +79,38 @@ class WebhookWorker:
             await asyncio.gather(*running, return_exceptions=True)
 
     async def _tell(self, channel: Channel) -> None:
-        for waiting in await self._outbox.waiting(channel.id, limit=A_TURN):
+        for waiting in await self.outbox.waiting(channel.id, limit=A_TURN):
             if self._is_hopeless(waiting):
                 log.warning("a notification was given up", channel=channel.id, notification=waiting.id)
                 TOLD.labels("webhook", "given_up").inc()
-                await self._outbox.drop(waiting.id)
+                await self.outbox.drop(waiting.id)
                 continue
             why, gone = await self._send(channel, waiting)
             if why is not None:
                 TOLD.labels("webhook", "failed").inc()
-                if await self._outbox.failed(channel, why, gone=gone, message_id=waiting.id):
+                if await self.outbox.failed(channel, why, gone=gone, message_id=waiting.id):
                     BROKEN.inc()
                     log.warning("a callback is broken", channel=channel.id, client=channel.client_id, error=why)
                 return
             TOLD.labels("webhook", "told").inc()
-            if not await self._outbox.told(channel.id, [waiting.id]):
+            if not await self.outbox.told(channel.id, [waiting.id]):
                 return
             channel = replace(channel, failures=0, first_failed_at=None, broken_at=None)
-        await self._outbox.release(channel.id)
+        await self.outbox.release(channel.id)
 
     def _is_hopeless(self, waiting: Waiting) -> bool:
-        policy = self._outbox.policy
-        age = self._outbox.clock.now() - waiting.created_at
+        policy = self.outbox.policy
+        age = self.outbox.clock.now() - waiting.created_at
         return age > policy.max_age or waiting.attempts >= policy.max_attempts
 
     async def _send(self, channel: Channel, waiting: Waiting) -> tuple[str | None, bool]:
         """Return why it was not taken (None: it was), and whether nobody will ever be there."""
-        body = body_of(waiting, channel.api_version, self._render)
-        headers = headers_of(f"n{waiting.id}", body, at=self._outbox.clock.now(), bearer_token=channel.bearer_token)
+        try:
+            body = body_of(waiting, channel.api_version, self._render)
+        except (ValueError, TypeError, LookupError) as error:
+            log.exception("a notification cannot be written", notification=waiting.id)
+            return f"cannot be written: {type(error).__name__}", False
+        headers = headers_of(f"n{waiting.id}", body, at=self.outbox.clock.now(), bearer_token=channel.bearer_token)
         status, why = "", None
         try:
             answer = await self._client.send("POST", channel.url or "", headers=headers, body=body)

@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import Text
 
-from vpp.domain.openadr3 import Change, ObjectKind, Operation, StoredObject
+from vpp.domain.openadr3 import OLDER_VERSION, Change, ObjectKind, Operation, StoredObject
 from vpp.domain.peer import PeerRole, Protocol
 from vpp.peering.openadr3.topics import Topics
 from vpp.store.tables.notifications import notification_channel as channels
@@ -47,6 +47,7 @@ class Viewer:
         granted: of the targets in question, those granted to it.
         asked: the targets it asked for; None is none in particular.
         program_id: the only programme it asked for.
+        must_ask: whoever asks for no targets sees none (3.1.0), else all that are granted to it (3.0.1).
     """
 
     client_id: str | None
@@ -54,6 +55,7 @@ class Viewer:
     granted: frozenset[str]
     asked: frozenset[str] | None = None
     program_id: str | None = None
+    must_ask: bool = True
 
     def sees(self, found: StoredObject) -> frozenset[str] | None:
         """Return which of an object's targets are seen, or None where the object itself is not."""
@@ -69,7 +71,8 @@ class Viewer:
             return targets if found.client_id == self.client_id else None
         if not targets and self.asked is None:
             return targets
-        return targets & self.granted & (self.asked or frozenset()) or None
+        asked = self.asked if self.asked is not None or self.must_ask else self.granted
+        return targets & self.granted & (asked or frozenset()) or None
 
     def told(self, change: Change) -> tuple[Operation, StoredObject, frozenset[str]] | None:
         """Return what happened as this viewer sees it, or None where it sees nothing."""
@@ -108,6 +111,7 @@ async def webhook_tellings(connection: AsyncConnection, change: Change) -> list[
             granted=granted.get(row.client_id, frozenset()),
             asked=None if row.targets is None else frozenset(row.targets),
             program_id=row.program_id,
+            must_ask=row.api_version != OLDER_VERSION,
         )
         told = viewer.told(change)
         if told is not None and f"{kind} {told[0].value}" in row.wants:

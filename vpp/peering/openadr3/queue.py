@@ -126,7 +126,7 @@ def _channels_of(found: StoredObject, change: Change) -> list[dict[str, Any]]:
             _channel(
                 channel_id, change, tenant_id=found.tenant_id, subscription_id=found.id, client_id=found.client_id,
                 callback_url=url, api_version=found.api_version, program_id=found.program_id,
-                targets=None if body.get("targets") is None else list(found.targets),
+                targets=list(found.targets) or None,
             ),
         )  # fmt: skip
         row["bearer_token"] = row["bearer_token"] or each.get("bearerToken")
