@@ -51,7 +51,10 @@ def a_series(*values: float | int | str | bool | Point, kind: SeriesType = Serie
     )
     return replace(
         Series(
-            series_id="0", type=kind, name="SIMPLE/level" if kind is SeriesType.SIMPLE else kind, intervals=intervals
+            series_id="0",
+            type=kind,
+            name="SIMPLE/level" if kind is SeriesType.SIMPLE else kind.value,
+            intervals=intervals,
         ),
         **changes,
     )
