@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from vpp.domain.errors import Conflict, NotReady
+from vpp.domain.grid_event import GridEvent
 from vpp.domain.openadr2 import (
     COMPLIANCE_ERROR,
     DEPLOYMENT_ERROR,
@@ -76,6 +77,7 @@ class VtnDesk:
     Args:
         poll: how often VENs are told to poll.
         must_show_certificate: no VEN without a known certificate may register or speak.
+        can_say: whether 2.0b has words for an event; one it has none for is told to nobody.
     """
 
     def __init__(
@@ -87,8 +89,9 @@ class VtnDesk:
         vtn_id: str,
         poll: timedelta = timedelta(seconds=10),
         must_show_certificate: bool = False,
+        can_say: Callable[[GridEvent], bool] = lambda _: True,
     ) -> None:
-        view = View()
+        view = View(can_say)
         keeper = Keeper(store, clock, view, tenant_id=tenant_id)
         writer = GroupWriter(store, keeper.lock, lambda change: apply_to(view, change))
         self.vtn_id = vtn_id

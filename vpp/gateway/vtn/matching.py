@@ -31,8 +31,12 @@ class Addressee:
         if not event.targets:
             told = self.contexts is None or event.program in self.contexts
             return (Target(TargetKind.VEN, self.ven_id),) if told else None
-        mine = tuple(target for target in event.targets if key_of(target) in self.keys)
-        return mine or None
+        mine = dict.fromkeys(self._said(target) for target in event.targets if key_of(target) in self.keys)
+        return tuple(mine) or None
+
+    def _said(self, target: Target) -> Target:
+        """A bare name of OpenADR 3 has no word in 2.0b: the VEN is named instead."""
+        return Target(TargetKind.VEN, self.ven_id) if target.kind is TargetKind.OTHER else target
 
 
 def addressee(peer: Peer, ven_id: str) -> Addressee:

@@ -4,9 +4,11 @@ Only `keeper` changes it, and the desk after a commit; the database is the truth
 thrown away and read again.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+
+import structlog
 
 from vpp.domain.grid_event import EventStatus, GridEvent, Target
 from vpp.domain.openadr2 import (
@@ -19,6 +21,8 @@ from vpp.domain.openadr2 import (
 from vpp.domain.peer import Peer
 from vpp.gateway.vtn.delivery import Delivery, next_change_at, to_tell
 from vpp.gateway.vtn.matching import ANYBODY, Addressee, Key, addressee, keys_of
+
+log = structlog.get_logger(__name__)
 
 FOR_EVER = datetime.max.replace(tzinfo=UTC)
 MAX_SENDS = 10
@@ -111,9 +115,14 @@ class Listing:
 
 
 class View:
-    """All VENs and events of one tenant."""
+    """All VENs and events of one tenant.
 
-    def __init__(self) -> None:
+    Args:
+        can_say: whether 2.0b has words for an event; one it has none for is told to nobody.
+    """
+
+    def __init__(self, can_say: Callable[[GridEvent], bool] = lambda _: True) -> None:
+        self._can_say = can_say
         self.vens: dict[str, Ven] = {}
         self.events: dict[str, GridEvent] = {}
         self.generation = 0
@@ -224,6 +233,9 @@ class View:
         return found
 
     def _enter(self, event: GridEvent) -> None:
+        if not self._can_say(event):
+            log.warning("event cannot be said in OpenADR 2.0b and is told to no VEN of it", event=event.event_id)
+            return
         for key in keys_of(event):
             self._index.setdefault(key, set()).add(event.event_id)
 
