@@ -72,7 +72,7 @@ class Intake:
         digest = _digest(body, ours)
         async with self.store.begin() as connection:
             known = await seen.find_seen(connection, self.source, told.event_id, for_update=True)
-            if known is not None and known.digest == digest and known.outcome != seen.GONE:
+            if known is not None and known.digest == digest and not known.is_gone:
                 await seen.note_listed(connection, self.source, told.event_id)
                 if known.outcome != seen.NEW:
                     return Told()
@@ -80,7 +80,8 @@ class Intake:
             else:
                 if known is not None and not confirmed and _is_older(told, known):
                     return Told(is_stale=True)
-                number = 0 if known is None else known.modification_number + (known.digest != digest)
+                changed = known is not None and (known.digest != digest or known.is_gone)
+                number = 0 if known is None else known.modification_number + changed
             event, refusal = self._read(body, number, known)
             await seen.save_version(
                 connection, self.source, told,

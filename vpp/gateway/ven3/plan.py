@@ -43,7 +43,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """The report of one number: made at `at`, of these intervals."""
+    """The report of one number: made at `at`, of these intervals; of the moment it is made where there are none."""
 
     number: int
     at: datetime
@@ -81,13 +81,13 @@ def due(event: GridEvent, request: Request, number: int) -> Due | None:
     if not intervals or (is_open and timing.frequency == 0):
         if number > 0 or (intervals and timing.start_interval > 0):
             return None
-        return Due(number, event.start_at, (Interval(event.start_at - SNAPSHOT, event.start_at),))
+        return Due(number, event.start_at, ())
     boundary = _boundary(timing, len(intervals), number)
     if boundary is None:
         return None
     at = intervals[boundary].start_at if boundary < len(intervals) else intervals[-1].end_at
     if is_open:
-        return Due(number, at, (Interval(at - SNAPSHOT, at),))
+        return Due(number, at, ())
     covered = _covered(timing, intervals, boundary)
     if timing.intervals is ReportIntervals.SUB_INTERVALS:
         covered = tuple(part for interval in covered for part in interval.steps(SUB_INTERVAL))

@@ -20,7 +20,7 @@ from vpp.domain.ven3 import ReportedInterval, ReportIntervals, ReportOut, Report
 from vpp.gateway import metrics
 from vpp.gateway.ven3 import reports, seen
 from vpp.gateway.ven3.figures import About, Figures
-from vpp.gateway.ven3.plan import Due, due, requests_of
+from vpp.gateway.ven3.plan import SNAPSHOT, Due, due, requests_of
 from vpp.ports import Clock, Ven3Client
 from vpp.store.engine import Store
 
@@ -74,7 +74,7 @@ class Reporter3:
             about = About(self._source, planned.event_id, known.program)
             parts = [
                 ReportedInterval(interval, values)
-                for interval in present.intervals
+                for interval in present.intervals or (Interval(now - SNAPSHOT, now),)
                 if (values := await self._values(connection, request.wanted, about, interval, now))
             ]
             name = f"vpp-{planned.request}-{planned.number}"
