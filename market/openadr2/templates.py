@@ -13,7 +13,7 @@ from market.openadr2.targets import write_targets
 from market.openadr2.write_events import distribution_around, write_event
 from market.openadr2.xml_out import enveloped
 from vpp.domain.grid_event import Target, TargetKind
-from vpp.domain.openadr2 import DistributedEvent, Response
+from vpp.domain.openadr2 import DistributedEvent, DistributeEvents, Response
 
 DEFAULT_CAPACITY = 512
 _TARGET_MARK = "<ei:eiTarget></ei:eiTarget></ei:eiEvent>"
@@ -45,33 +45,38 @@ class EventTemplate:
             status=distributed.status.value,
             before=before,
             after=f"</ei:eiEvent>{after}",
-            targets=event.targets,
+            targets=event.targets if distributed.targets is None else distributed.targets,
         )
 
-    def stamped(self, ven_id: str | None = None) -> str:
-        """Return the event's XML; for one VEN, no other VEN is named among its targets."""
-        if ven_id is None or not any(target.kind is TargetKind.VEN for target in self.targets):
-            targets = self.targets
-        else:
-            others = (target for target in self.targets if target.kind is not TargetKind.VEN)
-            targets = (*others, Target(TargetKind.VEN, ven_id))
-        return f"{self.before}{write_targets('ei:eiTarget', targets)}{self.after}"
+    def stamped(self, ven_id: str | None = None, targets: tuple[Target, ...] | None = None) -> str:
+        """Return the event's XML.
+
+        Args:
+            ven_id: whom it is for: no other VEN is then named among its targets.
+            targets: told instead of the event's own.
+        """
+        told = self.targets if targets is None else targets
+        if ven_id is not None and any(target.kind is TargetKind.VEN for target in told):
+            told = (*(target for target in told if target.kind is not TargetKind.VEN), Target(TargetKind.VEN, ven_id))
+        return f"{self.before}{write_targets('ei:eiTarget', told)}{self.after}"
 
 
 class TemplateCache:
-    """Templates by event, version and status, the longest unused forgotten first.
-
-    For one VTN, whose event ids are its own.
-    """
+    """Templates by event, version and status, the longest unused forgotten first."""
 
     def __init__(self, capacity: int = DEFAULT_CAPACITY) -> None:
         self._capacity = capacity
-        self._templates: OrderedDict[tuple[str, int, str], EventTemplate] = OrderedDict()
+        self._templates: OrderedDict[tuple[object, ...], EventTemplate] = OrderedDict()
 
     def get(self, distributed: DistributedEvent) -> EventTemplate:
-        """Return the template of an event, made where it is not known yet."""
+        """Return the template of an event, made where it is not known yet.
+
+        Its targets are those of the first that was asked for: stamp those of this VEN.
+        """
         event = distributed.event
-        key = (event.event_id, event.modification_number, distributed.status.value)
+        # two VTNs may give the same id to different events, but not at the same instants
+        version = (event.event_id, event.modification_number, distributed.status.value)
+        key = (*version, event.program, event.created_at, event.modified_at, event.start_at, event.answer_wanted)
         template = self._templates.get(key)
         if template is None:
             template = self._templates[key] = EventTemplate.of(distributed)
@@ -79,6 +84,24 @@ class TemplateCache:
                 self._templates.popitem(last=False)
         self._templates.move_to_end(key)
         return template
+
+    def encode(self, distribution: DistributeEvents, *, signer: Signer | None = None) -> bytes:
+        """Write an oadrDistributeEvent, each event's XML made only once; the same text `codec.encode` writes.
+
+        Raises:
+            InvalidRequest: nothing of an event can be said in 2.0b.
+        """
+        events = "".join(
+            self.get(one).stamped(targets=one.event.targets if one.targets is None else one.targets)
+            for one in distribution.events
+        )
+        inner = distribution_around(
+            events,
+            request_id=distribution.request_id,
+            vtn_id=distribution.vtn_id,
+            response=distribution.response,
+        )
+        return enveloped(inner, signer)
 
 
 def render_distribution(

@@ -106,12 +106,13 @@ def _can_be_said(series: Series) -> bool:
 
 
 def write_event(distributed: DistributedEvent, targets: tuple[Target, ...] | None = None) -> str:
-    """Return an oadrEvent, for other targets than its own where they are given.
+    """Return an oadrEvent, for other targets than its own where they are given here or with its distribution.
 
     Raises:
         InvalidRequest: nothing of the event can be said in 2.0b.
     """
     event = distributed.event
+    told = distributed.targets if targets is None else targets
     series = [one for one in event.series if _can_be_said(one)]
     if not series:
         raise InvalidRequest("series", [one.name for one in event.series], "at least one signal 2.0b has words for")
@@ -120,7 +121,7 @@ def write_event(distributed: DistributedEvent, targets: tuple[Target, ...] | Non
         _descriptor(distributed),
         _active_period(event),
         element("ei:eiEventSignals", *(_signal(one, event.start_at) for one in series), _baseline(event)),
-        write_targets("ei:eiTarget", event.targets if targets is None else targets),
+        write_targets("ei:eiTarget", event.targets if told is None else told),
     )
     wanted = text("oadr:oadrResponseRequired", "always" if event.answer_wanted else "never")
     return element("oadr:oadrEvent", inner, wanted)
