@@ -47,12 +47,16 @@ class Settings(BaseSettings):
     )
     openadr2_vtn_fingerprint: str | None = Field(None, description="fingerprint the VTN's signatures must have")
     openadr2_sign: bool = Field(False, description="sign what we send")
+    openadr2_opt_changes: Literal["never", "before", "always"] = Field(
+        "never", description="when that VTN is told that the fleet's capability has changed since it was answered"
+    )
     public_url: str | None = Field(
         None, description="where peers reach our portal and OpenADR 3 VTN; unset is where `vpp serve` listens"
     )
     openadr2_public_url: str | None = Field(
         None, description="where peers reach our OpenADR 2.0b VTN, told by `vpp peers`"
     )
+    openadr2_vtn_id: str = Field("VPP-VTN", description="our vtnID; with a capital, for some VENs refuse one without")
     openadr3_token_s: float = Field(3600.0, ge=60, le=86_400, description="how long an access token of ours is good")
     openadr3_oauth_issuer: str | None = Field(
         None, description="an OAuth server whose access tokens are taken at our OpenADR 3 VTN beside our own (`iss`)"
