@@ -8,7 +8,8 @@ from programs are extra fields there, and kept.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections import OrderedDict
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, Protocol
 
 from pydantic import ValidationError
@@ -19,6 +20,7 @@ from market.openadr3.vtn.problems import BAD_REQUEST, Problem
 from vpp.domain.openadr3 import OLDER_VERSION, VERSION, ObjectKind, Operation, StoredObject
 
 _DEFAULT_TYPE = "GROUP"
+_WRITTEN_MAX_CHARS = 32_000_000
 _NOW = "0001-01-01T00:00:00Z"
 _OPERATIONS_301 = {
     Operation.READ: "GET", Operation.CREATE: "POST", Operation.UPDATE: "PUT", Operation.DELETE: "DELETE",
@@ -78,17 +80,16 @@ class Version301:
     targets_parameter = "targetValues"
     targets_required = False
 
+    def __init__(self) -> None:
+        self._written = _Written()
+
     def read(self, kind: ObjectKind, body: dict[str, Any]) -> tuple[dict[str, Any], dict[str, tuple[str, ...]]]:
         """See `Version.read`."""
         _require(kind, body)
         types: dict[str, tuple[str, ...]] = {}
-        translated = dict(body)
-        translated["targets"] = _plain_targets(body.get("targets"), types)
+        translated = _with_plain_targets(body, types)
         if kind is ObjectKind.EVENT and isinstance(body.get("reportDescriptors"), list):
-            translated["reportDescriptors"] = [
-                each | {"targets": _plain_targets(each.get("targets"), types)} if isinstance(each, dict) else each
-                for each in body["reportDescriptors"]
-            ]
+            translated["reportDescriptors"] = [_with_plain_targets(each, types) for each in body["reportDescriptors"]]
         if kind is ObjectKind.SUBSCRIPTION and isinstance(body.get("objectOperations"), list):
             translated["objectOperations"] = [_operations_310(each) for each in body["objectOperations"]]
         if kind is ObjectKind.VEN:
@@ -97,18 +98,38 @@ class Version301:
 
     def write(self, stored: StoredObject, shown: frozenset[str] | None) -> str:
         """See `Version.write`."""
-        wire = stored.wire(shown)
-        if wire.get("targets"):
-            wire["targets"] = _typed_targets(wire["targets"], stored.target_types)
-        if stored.kind is ObjectKind.REPORT and stored.program_id is not None:
-            wire["programID"] = stored.program_id
-        if stored.kind is ObjectKind.EVENT:
-            _complete_event(wire, stored.target_types)
-        return json.dumps(wire, ensure_ascii=False, separators=(",", ":"))
+        key = (stored.id, stored.modified_at, stored.program_id)
+        text = self._written.get(key)
+        if text is None:
+            text = _text_301(stored)
+            self._written.keep(key, text)
+        if not stored.targets:
+            return text
+        targets = stored.targets if shown is None else [each for each in stored.targets if each in shown]
+        typed = json.dumps(_typed_targets(targets, stored.target_types), ensure_ascii=False)
+        return f'{text[:-1]},"targets":{typed}}}'
 
     def operation(self, operation: Operation) -> str:
         """See `Version.operation`."""
         return _OPERATIONS_301[operation]
+
+
+class _Written:
+    """Texts written lately, by what determines them; together of a bounded length."""
+
+    def __init__(self, chars_max: int = _WRITTEN_MAX_CHARS) -> None:
+        self._chars_max = chars_max
+        self._chars = 0
+        self._texts: OrderedDict[Hashable, str] = OrderedDict()
+
+    def get(self, key: Hashable) -> str | None:
+        return self._texts.get(key)
+
+    def keep(self, key: Hashable, text: str) -> None:
+        self._chars += len(text) - len(self._texts.pop(key, ""))
+        self._texts[key] = text
+        while self._chars > self._chars_max and self._texts:
+            self._chars -= len(self._texts.popitem(last=False)[1])
 
 
 VERSIONS: Mapping[str, Version] = {each.name: each for each in (Version310(), Version301())}
@@ -119,6 +140,16 @@ def render_object(stored: StoredObject, shown: frozenset[str] | None, version: s
     """Return an object as a version of the wire has it, with those of its targets that are in `shown` (None: all)."""
     found: dict[str, Any] = json.loads(VERSIONS[version].write(stored, shown))
     return found
+
+
+def _text_301(stored: StoredObject) -> str:
+    """Return an object as 3.0.1 has it, but for its targets."""
+    wire = json.loads(stored.text)
+    if stored.kind is ObjectKind.REPORT and stored.program_id is not None:
+        wire["programID"] = stored.program_id
+    if stored.kind is ObjectKind.EVENT:
+        _complete_event(wire, stored.target_types)
+    return json.dumps(wire, ensure_ascii=False, separators=(",", ":"))
 
 
 def _require(kind: ObjectKind, body: Mapping[str, Any]) -> None:
@@ -133,12 +164,12 @@ def _require(kind: ObjectKind, body: Mapping[str, Any]) -> None:
             raise Problem(BAD_REQUEST, f"{field}: Field required")
 
 
-def _plain_targets(targets: Any, types: dict[str, tuple[str, ...]]) -> Any:
-    """Return 3.0.1's targets as values, noting the type of each."""
-    if not isinstance(targets, list):
-        return targets
+def _with_plain_targets(said: Any, types: dict[str, tuple[str, ...]]) -> Any:
+    """Return an object with 3.0.1's targets as values, noting the type of each."""
+    if not isinstance(said, dict) or not isinstance(said.get("targets"), list):
+        return dict(said) if isinstance(said, dict) else said
     found: dict[str, None] = {}
-    for number, target in enumerate(targets):
+    for number, target in enumerate(said["targets"]):
         try:
             entry = ValuesMap.model_validate(target)
         except ValidationError as error:
@@ -147,7 +178,7 @@ def _plain_targets(targets: Any, types: dict[str, tuple[str, ...]]) -> Any:
             name = value if isinstance(value, str) else json.dumps(value)
             found[name] = None
             types[name] = tuple(dict.fromkeys((*types.get(name, ()), entry.type)))
-    return list(found)
+    return said | {"targets": list(found)}
 
 
 def _typed_targets(targets: Iterable[str], types: Mapping[str, tuple[str, ...]]) -> list[dict[str, Any]]:

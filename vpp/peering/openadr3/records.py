@@ -28,6 +28,7 @@ COLUMNS = (
     objects.c.target_types, objects.c.body, objects.c.created_at, objects.c.modified_at,
 )  # fmt: skip
 """What a `StoredObject` is made of, in the order `as_object` takes it."""
+_NO_TYPES: Mapping[str, tuple[str, ...]] = {}
 
 
 def instant_text(at: datetime) -> str:
@@ -57,7 +58,7 @@ def row_of(draft: ObjectDraft, *, object_id: str, created_at: datetime, modified
         "event_id": body.get("eventID") if draft.kind is ObjectKind.REPORT else None,
         "ven_id": body.get("venID") if draft.kind is ObjectKind.RESOURCE else None,
         "targets": list(dict.fromkeys(body.get("targets") or ())),
-        "target_types": {value: list(types) for value, types in draft.target_types.items()},
+        "target_types": {value: list(types) for value, types in draft.target_types.items()} or None,
         "objects": sorted({name for each in operations for name in each["objects"]}),
         "start_at": start_at,
         "end_at": end_at,
@@ -85,7 +86,7 @@ def as_object(row: Any) -> StoredObject:
         event_id=event_id,
         ven_id=ven_id,
         targets=tuple(targets),
-        target_types={value: tuple(each) for value, each in types.items()},
+        target_types={value: tuple(each) for value, each in types.items()} if types else _NO_TYPES,
         text=body,
         created_at=created_at,
         modified_at=modified_at,
