@@ -21,8 +21,8 @@ from vpp.commitments import Decision
 from vpp.domain.commitment import Commitment
 from vpp.domain.settlement import MonthlyPay, ProgramTerms
 from vpp.domain.time import Interval
-from vpp.gateway import Openadr2Ven
-from vpp.ports import Clock
+from vpp.gateway import Openadr2Ven, Telemetry, VtnTerms
+from vpp.ports import Clock, VenClient
 from vpp.store.engine import Store
 from vpp.store.tables.accounts import tenant
 from vpp.store.tables.fleet import program_terms
@@ -143,7 +143,9 @@ def _report_handler(vtn: StockVtn, every: timedelta | None) -> Any:
         min_sampling_interval: timedelta,
         max_sampling_interval: timedelta,
     ) -> tuple[Callable[[Any], None], timedelta, timedelta] | None:
-        return (vtn.values.extend, every, every) if every else None
+        if every is None or measurement not in ("powerReal", "RealPower"):
+            return None
+        return vtn.values.extend, every, every
 
     return on_register_report
 
@@ -230,22 +232,38 @@ class Fleet:
 
 @asynccontextmanager
 async def running_ven(
-    store: Store, clock: Clock, url: str, *, fleet: Fleet | None = None, timeout_s: float = 5.0, poll_s: float = 60.0
+    store: Store,
+    clock: Clock,
+    url: str,
+    *,
+    fleet: Fleet | None = None,
+    poll_s: float = 60.0,
+    peer: str = "utility",
+    terms: dict[str, Any] | None = None,
+    **wire: Any,
 ) -> AsyncIterator[Openadr2Ven]:
-    """A VEN as a process would make it; leaving the block is its end."""
-    fleet = fleet or Fleet()
-    client = Openadr2Client("utility", url, ven_name="fleet", program_of={CONTEXT: "flat"}, timeout_s=timeout_s)
+    """A VEN as a process would make it; leaving the block is its end. `wire` is what its client is told."""
+    client = Openadr2Client(peer, url, **({"timeout_s": 5.0} | wire))
     try:
-        yield Openadr2Ven(
-            store,
-            clock,
-            client,
-            tenant_id="t1",
-            programs={"flat": FlatProgram()},
-            decide=fleet.decide,
-            delivered_kw=fleet.delivered,
-            poll_s=poll_s,
-            seed=7,
-        )
+        yield ven_of(store, clock, client, fleet=fleet, poll_s=poll_s, **(terms or {}))
     finally:
         await client.close()
+
+
+def ven_of(
+    store: Store, clock: Clock, client: VenClient, *, fleet: Fleet | None = None, poll_s: float = 60.0, **terms: Any
+) -> Openadr2Ven:
+    """A VEN on a wire."""
+    fleet = fleet or Fleet()
+    agreed: dict[str, Any] = {"ven_name": "fleet", "program_of": {CONTEXT: "flat"}, "poll_s": poll_s} | terms
+    return Openadr2Ven(
+        store,
+        clock,
+        client,
+        terms=VtnTerms(**agreed),
+        tenant_id="t1",
+        programs={"flat": FlatProgram()},
+        decide=fleet.decide,
+        telemetry=Telemetry(fleet.delivered),
+        seed=7,
+    )

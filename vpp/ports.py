@@ -9,24 +9,16 @@ from typing import Any, Protocol
 
 from vpp.domain.device import Capabilities, Command, ControlKind, Reading, Receipt
 from vpp.domain.grid_event import GridEvent, Unsaid
-from vpp.domain.openadr3 import ObjectDraft, ObjectKind, ObjectQuery, StoredObject
 from vpp.domain.openadr2 import Openadr2Caller, Openadr2Message, Openadr2Party
+from vpp.domain.openadr3 import ObjectDraft, ObjectKind, ObjectQuery, StoredObject
 from vpp.domain.peer import Caller, Direction, TokenGrant
 from vpp.domain.peer import Protocol as PeerProtocol
 from vpp.domain.settlement import EventDelivery, MonthlyPay, ProgramTerms
 from vpp.domain.site import Site
 from vpp.domain.time import Interval
-from vpp.domain.ven import (
-    Distribution,
-    EventAnswer,
-    Registration,
-    ReportedPower,
-    ReportRequest,
-    ReportsAsked,
-    ReportsCancelled,
-    VenMessage,
-)
-from vpp.domain.ven3 import Callback, EventList, EventSeen, MqttOffer, ProgramSeen, ReportOut, VenSeen, VenWanted
+from vpp.domain.ven import Heard
+from vpp.domain.ven3 import Ven3Client as Ven3Client
+from vpp.domain.ven3 import Ven3Ear as Ven3Ear
 
 
 class Clock(Protocol):
@@ -132,111 +124,14 @@ class VenClient(Protocol):
     """
 
     name: str
-    report_specifier_id: str
-    report_point_id: str
 
-    async def register(self, previous: Registration | None) -> Registration:
-        """Register, or register again with what we were known by."""
+    @property
+    def signs(self) -> bool:
+        """Whether what we send is signed."""
         ...
 
-    async def offer_reports(self, ven_id: str, *, at: datetime) -> ReportsAsked:
-        """Say which telemetry we can report; the answer may ask for it at once."""
-        ...
-
-    async def request_events(self, ven_id: str) -> Distribution | None:
-        """Ask for every event; None where the VTN answers without a list."""
-        ...
-
-    async def poll(self, ven_id: str) -> VenMessage | None:
-        """Ask for the next message; None where there is none."""
-        ...
-
-    async def answer_event(self, ven_id: str, answer: EventAnswer) -> None:
-        """Send optIn or optOut."""
-        ...
-
-    async def accept_reports(self, ven_id: str, asked: ReportsAsked, pending: Sequence[str]) -> None:
-        """Confirm the reports that will be sent, refused ones named in the description."""
-        ...
-
-    async def send_report(
-        self, ven_id: str, request: ReportRequest, powers: Sequence[ReportedPower], *, at: datetime
-    ) -> ReportsCancelled | None:
-        """Send values; the answer may cancel reports."""
-        ...
-
-    async def confirm_reports_cancelled(self, ven_id: str, cancelled: ReportsCancelled, pending: Sequence[str]) -> None:
-        """Confirm that reports were cancelled, and name those still running."""
-        ...
-
-    async def decline_offer(self, ven_id: str, request_id: str) -> None:
-        """Answer reports offered by the VTN: we ask for none."""
-        ...
-
-    async def confirm_registration_cancelled(self, registration: Registration, request_id: str) -> None:
-        """Confirm that the registration has ended."""
-        ...
-
-    async def close(self) -> None:
-        """Give back connections."""
-        ...
-
-
-class Ven3Client(Protocol):
-    """A VEN's side of OpenADR 3 to one VTN, of whichever version it speaks. No state is kept but tokens.
-
-    Every call has a deadline. Raises `PeerUnreachable` where nothing usable came back (`retry_after_s`
-    set where the VTN asks for patience) and `PeerRefused` with the HTTP status.
-    """
-
-    name: str
-
-    async def version(self) -> str:
-        """`3.1.0` or `3.0.1`: as configured, else found out once."""
-        ...
-
-    async def register(self, wanted: VenWanted) -> VenSeen | None:
-        """Find, create or bring up to date our VEN object and its resources; None where there is and may be none."""
-        ...
-
-    async def programs(self) -> tuple[ProgramSeen, ...]:
-        """Every programme we may see."""
-        ...
-
-    async def events(self, targets: Sequence[str]) -> EventList:
-        """Every event we may see that is not over, those for all and those for any of these targets."""
-        ...
-
-    async def event(self, event_id: str) -> EventSeen | None:
-        """One event, None where the VTN has none by this id (404)."""
-        ...
-
-    async def send_report(self, report: ReportOut) -> str:
-        """Create a report and return its id."""
-        ...
-
-    async def find_report(self, event_id: str, name: str) -> str | None:
-        """The id of a report of ours that the VTN already has, by its name."""
-        ...
-
-    async def subscribe(self, callback: Callback) -> tuple[str, ...]:
-        """Replace our subscriptions by one for this callback; returns their ids."""
-        ...
-
-    async def has_subscriptions(self, ids: Sequence[str]) -> bool:
-        """Whether the VTN still has all of them."""
-        ...
-
-    async def mqtt(self) -> MqttOffer | None:
-        """The VTN's MQTT broker, None where it has none."""
-        ...
-
-    async def topics(self, ven_id: str | None, program_ids: Sequence[str]) -> tuple[str, ...]:
-        """The MQTT topics that tell of our programmes and events."""
-        ...
-
-    async def access_token(self) -> str | None:
-        """A valid access token, for a broker that takes it as a password."""
+    async def ask(self, message: Openadr2Message) -> Heard:
+        """Send a message and return the VTN's answer."""
         ...
 
     async def close(self) -> None:
@@ -297,9 +192,15 @@ class EventTranslator(Protocol):
         ...
 
     def from_openadr3(
-        self, body: Mapping[str, Any], *, modification_number: int
+        self,
+        body: Mapping[str, Any],
+        *,
+        modification_number: int,
+        descriptors: Sequence[Mapping[str, Any]] = (),
     ) -> tuple[GridEvent, tuple[Unsaid, ...]]:
         """Return the event an OpenADR 3 body states, and what of the body it does not say.
+
+        `descriptors` are its programme's payloadDescriptors, for units the event leaves out.
 
         Raises:
             InvalidRequest: the body is no event.

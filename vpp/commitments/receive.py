@@ -19,6 +19,11 @@ from vpp.ports import Clock, MarketProgram
 COMMITMENT_IDS = UUID("5f1f8bb2-9f7e-4d3e-a5a7-0d5e5b9f6a10")
 """Ids are derived from the peer's, so that a replay after a crash names the same commitment."""
 
+DECLINED_CHANGE = "modification declined, earlier targets stay"
+"""The step of a change the fleet could not cover during the event."""
+
+MODIFIED = "modified"
+
 _BEFORE_EVENT = frozenset({CommitmentState.RECEIVED, CommitmentState.ACCEPTED, CommitmentState.DECLINED})
 
 
@@ -158,7 +163,7 @@ class _Intake:
             next_due_at=self.now if decision.opt_in else known.next_due_at,
         )
         await records.add_targets(self.connection, changed)
-        what = "modified" if decision.opt_in else "modification declined, earlier targets stay"
+        what = MODIFIED if decision.opt_in else DECLINED_CHANGE
         detail = self._stated() | {"reason": decision.reason, "in_force_kw": [t.target_kw for t in changed.targets]}
         await records.advance(self.connection, known, changed, at=self.now, what=what, detail=detail)
         return changed

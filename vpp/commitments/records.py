@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, Select, func, insert, select, update
+from sqlalchemy import Row, Select, exists, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vpp.domain.commitment import TRANSITIONS, Commitment, CommitmentState, TargetInterval
@@ -15,6 +15,7 @@ from vpp.store.tables.commitments import commitment as commitments
 from vpp.store.tables.commitments import commitment_step, commitment_target
 
 _IN_FORCE = (CommitmentState.ACCEPTED, CommitmentState.ACTIVE)
+_TAKEN_PART = (*_IN_FORCE, CommitmentState.RELEASING, CommitmentState.MEASURING, CommitmentState.SETTLED)
 
 
 async def load(connection: AsyncConnection, commitment_id: UUID, *, for_update: bool = False) -> Commitment:
@@ -60,6 +61,17 @@ async def in_force(
     span = Interval(at, until if until is not None else at + timedelta(microseconds=1))
     found = await _fetch(connection, query.order_by(commitments.c.received_at, commitments.c.id))
     return [c for c in found if c.window.overlap(span) is not None]
+
+
+async def taken_part(connection: AsyncConnection, at: datetime, *, tenant_id: str) -> list[Commitment]:
+    """Return commitments whose window holds `at` that we take or took part in, those long settled as well."""
+    part = commitment_target.alias()
+    holds = exists().where(part.c.commitment_id == commitments.c.id, part.c.start_at <= at, part.c.end_at > at)
+    query = select(commitments).where(
+        commitments.c.tenant_id == tenant_id, commitments.c.state.in_([state.value for state in _TAKEN_PART]), holds
+    )
+    found = await _fetch(connection, query.order_by(commitments.c.received_at, commitments.c.id))
+    return [c for c in found if at in c.window]
 
 
 async def overlapping(connection: AsyncConnection, commitment: Commitment) -> list[Commitment]:

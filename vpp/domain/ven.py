@@ -4,9 +4,20 @@ Spoken between `market/openadr2` (which turns it into XML) and `vpp/gateway` (wh
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 
+from vpp.domain.grid_event import GridEvent
+from vpp.domain.openadr2 import Openadr2Message
 from vpp.domain.signal import EventSignal
 from vpp.domain.time import Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a VTN answered, None for an empty body; `told_at` is its own clock at that, where it tells it."""
+
+    message: Openadr2Message | None
+    told_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +27,7 @@ class Registration:
     ven_id: str
     registration_id: str
     poll_s: float | None
+    vtn_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +43,7 @@ class EventNotice:
     """One event of a distribution: a signal we understand, or the refusal it deserves.
 
     Exactly one of `signal` and `refusal` is set, except for a `completed` event, which has neither.
+    `event` is what the utility stated, for those to whom it is passed on.
     """
 
     external_id: str
@@ -40,6 +53,7 @@ class EventNotice:
     signal: EventSignal | None = None
     refusal: Refusal | None = None
     completed: bool = False
+    event: GridEvent | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,8 @@
 """Room gateway: signals in, answers and reports out. Other rooms import from here only."""
 
-from vpp.gateway.reports import DeliveredKw
+from vpp.gateway.measures import DeliveredKw, IsOnline, Telemetry
+from vpp.gateway.supervisor import PeerLoop, Supervisor
+from vpp.gateway.terms import OptChanges, VtnTerms
 from vpp.gateway.ven import Openadr2Ven
 
-__all__ = ["DeliveredKw", "Openadr2Ven"]
+__all__ = ["DeliveredKw", "IsOnline", "Openadr2Ven", "OptChanges", "PeerLoop", "Supervisor", "Telemetry", "VtnTerms"]

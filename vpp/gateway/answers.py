@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 from uuid import UUID
 
-from sqlalchemy import exists, insert, select, update
+from sqlalchemy import exists, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vpp.domain.commitment import Commitment
@@ -69,11 +69,29 @@ async def owe(
     return Owing.NEW
 
 
+async def change(connection: AsyncConnection, changed: Commitment) -> bool:
+    """Owe another answer to the latest version answered, in the transaction that changed the commitment.
+
+    False where no answer was ever wanted.
+    """
+    latest = select(func.max(table.c.modification_number)).where(table.c.commitment_id == changed.id).scalar_subquery()
+    done = await connection.execute(
+        update(table)
+        .where(table.c.commitment_id == changed.id, table.c.modification_number == latest)
+        .values(opt_in=bool(changed.opt_in), sent_at=None)
+    )
+    return done.rowcount > 0
+
+
 async def unsent(connection: AsyncConnection, source: str, *, at: datetime) -> list[OwedAnswer]:
     """Return at most `BATCH` answers owed; only the latest version of each event, for the VTN knows no other."""
-    newer = table.alias()
+    newer, next_life = table.alias(), commitment.alias()
     superseded = exists().where(
-        newer.c.commitment_id == table.c.commitment_id, newer.c.modification_number > table.c.modification_number
+        newer.c.commitment_id == next_life.c.id,
+        next_life.c.source == commitment.c.source,
+        next_life.c.external_id == commitment.c.external_id,
+        next_life.c.life >= commitment.c.life,
+        newer.c.modification_number > table.c.modification_number,
     )
     lives = exists().where(
         commitment_target.c.commitment_id == table.c.commitment_id, commitment_target.c.end_at > at - STALE_AFTER
@@ -101,13 +119,14 @@ async def unsent(connection: AsyncConnection, source: str, *, at: datetime) -> l
 
 
 async def mark_sent(connection: AsyncConnection, owed: OwedAnswer, *, at: datetime) -> None:
-    """Note that the VTN took an answer, unless it has asked again meanwhile."""
+    """Note that the VTN took an answer, unless it has asked again or the answer has changed meanwhile."""
     await connection.execute(
         update(table)
         .where(
             table.c.commitment_id == owed.commitment_id,
             table.c.modification_number == owed.answer.modification_number,
             table.c.request_id == owed.answer.request_id,
+            table.c.opt_in == owed.answer.opt_in,
         )
         .values(sent_at=at)
     )

@@ -1,26 +1,32 @@
 """Room gateway: events to commitments, each in one transaction with the answer we owe. Called by `ven`."""
 
 import random
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from vpp.commitments import Decide, load, note, receive
+from vpp.commitments import DECLINED_CHANGE, MODIFIED, Decide, Decision, load, note, receive
 from vpp.domain.commitment import Commitment, CommitmentState
 from vpp.domain.errors import NotFound
+from vpp.domain.openadr2 import OUT_OF_SEQUENCE
 from vpp.domain.signal import EventSignal, SignalKind
 from vpp.domain.ven import EventAnswer, EventNotice
 from vpp.enrolment import program_terms
 from vpp.gateway import answers
+from vpp.peering import list_unavailability
 from vpp.ports import Clock, MarketProgram
 from vpp.store.engine import Store
-from vpp.store.tables.commitments import commitment
+from vpp.store.tables.commitments import commitment, commitment_step
 
-OUT_OF_SEQUENCE = 450
+PassOn = Callable[[AsyncConnection, EventNotice], Awaitable[None]]
+"""Tells those below us of an event, in the transaction that takes it."""
+
+NOT_UNDERSTOOD = "a change cannot be taken"
+"""The step of a version we do not understand."""
 END_SLACK = timedelta(seconds=60)
 """A VTN whose clock runs ahead of ours may drop an event this early without meaning to withdraw it."""
 
@@ -49,7 +55,8 @@ class EventDesk:
     """Takes events of one source into commitments.
 
     `seed` fixes the random start of each event: the same event always draws the same offset, so that
-    a transaction repeated after a crash cannot draw another.
+    a transaction repeated after a crash cannot draw another. `pass_on` is told every version that changed
+    something. An event that falls into a window the operator has declared the fleet unavailable in is declined.
     """
 
     store: Store
@@ -59,6 +66,7 @@ class EventDesk:
     programs: Mapping[str, MarketProgram]
     decide: Decide
     seed: int
+    pass_on: PassOn | None = None
 
     async def take(self, notice: EventNotice, *, again: bool) -> Taken:
         """Take one version of one event; `again` says that a version already answered is answered again."""
@@ -74,6 +82,8 @@ class EventDesk:
                 return Taken(at_once=_at_once(notice, True, 200, "OK"))
             signal = replace(signal, program=known.program) if known else signal
             taken = await self._receive(connection, signal)
+            if self.pass_on is not None and (known is None or taken.revision != known.revision or taken.id != known.id):
+                await self.pass_on(connection, notice)
             if not notice.answer_wanted:
                 return Taken(taken)
             owing = await answers.owe(connection, taken, notice, cancelled=signal.cancelled, again=again)
@@ -82,9 +92,13 @@ class EventDesk:
             return Taken(taken, _at_once(notice, bool(taken.opt_in), OUT_OF_SEQUENCE, older))
         return Taken(taken, is_new=owing is answers.Owing.NEW)
 
-    async def missing(self, listed: Collection[str]) -> list[Commitment]:
-        """Return open commitments of this source that a VTN's full list of events leaves out."""
-        now = self.clock.now()
+    async def missing(self, listed: Collection[str], *, early: timedelta = timedelta(0)) -> list[Commitment]:
+        """Return open commitments of this source that a VTN's full list of events leaves out.
+
+        `early` is how much earlier than by our clock the VTN takes an event for ended: one so near its end
+        may have been dropped for that.
+        """
+        now = self.clock.now() + early
         async with self.store.begin() as connection:
             rows = await connection.execute(
                 select(commitment.c.id, commitment.c.external_id).where(
@@ -96,10 +110,36 @@ class EventDesk:
             absent = [await load(connection, row.id) for row in rows.all() if row.external_id not in listed]
         return [c for c in absent if c.window.end_at - timedelta(seconds=c.start_offset_s) > now + END_SLACK]
 
-    async def withdraw(self, gone: Commitment) -> Commitment:
-        """Cancel a commitment the VTN no longer lists (profile 2.0b: implied cancellation); no answer is owed."""
+    async def count_declined_changes(self) -> int:
+        """Return how many events run by earlier targets, for their latest change was declined or not understood."""
+        last_word = (
+            select(commitment_step.c.what)
+            .where(
+                commitment_step.c.commitment_id == commitment.c.id,
+                commitment_step.c.what.in_([DECLINED_CHANGE, NOT_UNDERSTOOD, MODIFIED]),
+            )
+            .order_by(commitment_step.c.id.desc())
+            .limit(1)
+            .correlate(commitment)
+            .scalar_subquery()
+        )
+        query = select(func.count()).where(
+            commitment.c.source == self.source,
+            commitment.c.state == CommitmentState.ACTIVE.value,
+            commitment.c.cancel_requested.is_(False),
+            last_word.in_([DECLINED_CHANGE, NOT_UNDERSTOOD]),
+        )
         async with self.store.begin() as connection:
-            return await self._receive(connection, _cancellation(gone, gone.modification_number))
+            return int((await connection.execute(query)).scalar_one())
+
+    async def withdraw(self, gone: Commitment) -> Commitment:
+        """Cancel a commitment the VTN no longer lists (profile 2.0b: implied cancellation); no answer is owed.
+
+        Listed again, if only by the same version, it lives again.
+        """
+        cancellation = replace(_cancellation(gone, gone.modification_number), withdrawn=True)
+        async with self.store.begin() as connection:
+            return await self._receive(connection, cancellation)
 
     async def _void_earlier(self, notice: EventNotice) -> None:
         """A version we cannot take replaces one we may have taken: before the event that ends our part.
@@ -110,8 +150,11 @@ class EventDesk:
             known = await self._known(connection, notice.external_id)
             if known is None or notice.modification_number <= known.modification_number or notice.refusal is None:
                 return
-            what = f"modification {notice.modification_number} cannot be taken: {notice.refusal.reason}"
-            await note(connection, known, at=self.clock.now(), what=what)
+            number, reason = notice.modification_number, notice.refusal.reason
+            if await self._is_noted(connection, known, number):
+                return
+            detail = {"modification_number": number, "reason": reason}
+            await note(connection, known, at=self.clock.now(), what=NOT_UNDERSTOOD, detail=detail)
             if known.state in _BEFORE_EVENT:
                 await self._receive(connection, _cancellation(known, notice.modification_number))
 
@@ -126,9 +169,27 @@ class EventDesk:
             program=program,
             terms=await program_terms(connection, tenant_id=self.tenant_id, program=signal.program),
             draw_offset_s=self._draw_offset_s,
-            decide=self.decide,
+            decide=self.covers,
             clock=self.clock,
         )
+
+    async def covers(self, connection: AsyncConnection, wanted: Commitment) -> Decision:
+        """Return whether the fleet covers a commitment, and is not declared unavailable at that time."""
+        now = self.clock.now()
+        peer = self.source.partition(":")[2]
+        for declared in await list_unavailability(connection, tenant_id=self.tenant_id, after=now, peer=peer):
+            shared = declared.window.overlap(wanted.window)
+            if shared is not None and shared.end_at > now:
+                return Decision(False, f"not available until {_minute(declared.window.end_at)}: {declared.reason}")
+        return await self.decide(connection, wanted)
+
+    async def _is_noted(self, connection: AsyncConnection, known: Commitment, number: int) -> bool:
+        noted = select(commitment_step.c.id).where(
+            commitment_step.c.commitment_id == known.id,
+            commitment_step.c.what == NOT_UNDERSTOOD,
+            commitment_step.c.detail["modification_number"].as_integer() == number,
+        )
+        return (await connection.execute(noted.limit(1))).first() is not None
 
     def _draw_offset_s(self, signal: EventSignal) -> float:
         rng = random.Random(f"{self.seed}\n{signal.source}\n{signal.external_id}")
@@ -137,9 +198,10 @@ class EventDesk:
     async def _known(self, connection: AsyncConnection, external_id: str) -> Commitment | None:
         found: UUID | None = (
             await connection.execute(
-                select(commitment.c.id).where(
-                    commitment.c.source == self.source, commitment.c.external_id == external_id
-                )
+                select(commitment.c.id)
+                .where(commitment.c.source == self.source, commitment.c.external_id == external_id)
+                .order_by(commitment.c.life.desc())
+                .limit(1)
             )
         ).scalar()
         return await load(connection, found) if found else None
@@ -155,6 +217,10 @@ def _cancellation(known: Commitment, number: int) -> EventSignal:
         intervals=(),
         cancelled=True,
     )
+
+
+def _minute(at: datetime) -> str:
+    return at.strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _at_once(notice: EventNotice, opt_in: bool, code: int, reason: str) -> EventAnswer | None:

@@ -1,4 +1,4 @@
-"""Room gateway: who we are to a VTN, kept over restarts. Called by `ven`."""
+"""Room gateway: who we are to a VTN, kept over restarts. Called by `session`."""
 
 from datetime import datetime
 
@@ -13,7 +13,7 @@ from vpp.store.tables.gateway import openadr2_registration as table
 async def load_registration(connection: AsyncConnection, source: str) -> Registration | None:
     """Return the registration, or None where there is none."""
     row = (await connection.execute(select(table).where(table.c.source == source))).one_or_none()
-    return Registration(row.ven_id, row.registration_id, row.poll_interval_s) if row else None
+    return Registration(row.ven_id, row.registration_id, row.poll_interval_s, row.vtn_id) if row else None
 
 
 async def save_registration(
@@ -25,11 +25,12 @@ async def save_registration(
         "registration_id": registration.registration_id,
         "poll_interval_s": poll_s,
         "registered_at": at,
+        "vtn_id": registration.vtn_id,
     }
     statement = insert(table).values(source=source, **values)
     await connection.execute(statement.on_conflict_do_update(index_elements=[table.c.source], set_=values))
 
 
 async def forget_registration(connection: AsyncConnection, source: str) -> None:
-    """Drop the registration: the VTN has ended it."""
+    """Drop the registration: it has ended."""
     await connection.execute(delete(table).where(table.c.source == source))

@@ -1,44 +1,38 @@
-"""Room gateway: reports a VTN asked for, and values written down before they are sent. Called by `ven`.
+"""Room gateway: reports a VTN asked for, and values written down before they are sent. Called by `reporter`.
 
-A value is the power delivered toward the grid [kW] at the end of its interval; where telemetry
-cannot tell, there is no value. Values exist only while an event of this source runs.
+What each point means is said in `offers`. Usage is written down only while an event of the source runs;
+status always; history once, for the whole window asked for.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import Row, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from vpp.domain.commitment import CommitmentState
+from vpp.domain.openadr2 import ReportedValue, ResourceStatus
 from vpp.domain.time import Interval, floor_to
-from vpp.domain.ven import ReportedPower, ReportRequest
-from vpp.store.tables.commitments import commitment, commitment_target
+from vpp.gateway.measures import Telemetry, event_runs, value_of
+from vpp.gateway.offers import HISTORY_USAGE, METADATA, TELEMETRY_STATUS, WantedReport
 from vpp.store.tables.gateway import openadr2_report, openadr2_report_request
-
-DeliveredKw = Callable[[AsyncConnection, datetime], Awaitable[float | None]]
-"""Power the fleet delivers toward the grid at an instant [kW]; None where telemetry cannot tell."""
 
 MAX_BACKLOG = 288
 """Values made up for at most after we were down; older ones are not worth the traffic."""
+MAX_STANDING = 200
+"""Report requests kept for one VTN."""
 BATCH = 500
 SNAPSHOT = timedelta(minutes=1)
-"""What a single value speaks for."""
-
-_RUNNING = tuple(
-    state.value
-    for state in CommitmentState
-    if state not in (CommitmentState.RECEIVED, CommitmentState.DECLINED, CommitmentState.CANCELLED)
-)
+"""What a single value speaks for, and how soon one that telemetry could not tell is looked for again."""
 
 
 @dataclass(frozen=True, slots=True)
 class StandingRequest:
     """A report request with the instant its next value is due; None where none is."""
 
-    request: ReportRequest
+    request: WantedReport
     next_due_at: datetime | None
 
 
@@ -47,11 +41,11 @@ class UnsentValue:
     """A value with its row's id."""
 
     id: int
-    power: ReportedPower
+    value: ReportedValue
 
 
 async def save_requests(
-    connection: AsyncConnection, source: str, requests: Sequence[ReportRequest], *, at: datetime
+    connection: AsyncConnection, source: str, requests: Sequence[WantedReport], *, at: datetime
 ) -> None:
     """Keep report requests; one of the same id is replaced."""
     for request in requests:
@@ -82,48 +76,29 @@ async def standing(connection: AsyncConnection, source: str) -> list[StandingReq
     """Return the requests in force, by id."""
     table = openadr2_report_request
     rows = await connection.execute(select(table).where(table.c.source == source).order_by(table.c.report_request_id))
-    return [StandingRequest(_from_json(row.report_request_id, row), row.next_due_at) for row in rows]
+    return [StandingRequest(_from_json(row), row.next_due_at) for row in rows]
 
 
-async def event_runs(connection: AsyncConnection, source: str, interval: Interval) -> bool:
-    """Return whether an event of the source that we take part in shares time with the interval."""
-    latest = (commitment_target.c.commitment_id == commitment.c.id) & (
-        commitment_target.c.modification_number == commitment.c.modification_number
-    )
-    found = await connection.execute(
-        select(commitment.c.id)
-        .join(commitment_target, latest)
-        .where(
-            commitment.c.source == source,
-            commitment.c.state.in_(_RUNNING),
-            commitment_target.c.start_at < interval.end_at,
-            commitment_target.c.end_at > interval.start_at,
-        )
-        .limit(1)
-    )
-    return found.first() is not None
+async def count_standing(connection: AsyncConnection, source: str) -> int:
+    """Return how many requests are in force."""
+    query = select(func.count()).where(openadr2_report_request.c.source == source)
+    return int((await connection.execute(query)).scalar_one())
 
 
 async def write_due(
-    connection: AsyncConnection, source: str, due: StandingRequest, delivered_kw: DeliveredKw, *, at: datetime
+    connection: AsyncConnection, source: str, due: StandingRequest, telemetry: Telemetry, *, at: datetime
 ) -> datetime | None:
     """Write down the values due until `at`; repeating it changes nothing. Returns when the next one is due."""
     request = due.request
-    if due.next_due_at is None or due.next_due_at > at:
+    if request.name == METADATA or due.next_due_at is None or due.next_due_at > at:
         return due.next_due_at
-    if request.granularity_s <= 0:
-        await _write(connection, source, request, Interval(at - SNAPSHOT, at), delivered_kw)
-        next_due_at = None
+    if request.name == HISTORY_USAGE:
+        next_due_at = await _write_history(connection, source, request, telemetry)
+    elif request.granularity_s <= 0:
+        wrote = await _write(connection, source, request, Interval(at - SNAPSHOT, at), telemetry)
+        next_due_at = None if wrote else at + SNAPSHOT
     else:
-        step = timedelta(seconds=request.granularity_s)
-        tick_at = max(due.next_due_at, floor_to(at, step) - MAX_BACKLOG * step)
-        while tick_at <= at:
-            interval = Interval(tick_at - step, tick_at)
-            if await event_runs(connection, source, interval):
-                await _write(connection, source, request, interval, delivered_kw)
-            tick_at += step
-        over = request.window is not None and tick_at > request.window.end_at
-        next_due_at = None if over else tick_at
+        next_due_at = await _write_ticks(connection, source, due, telemetry, at)
     table = openadr2_report_request
     await connection.execute(
         update(table)
@@ -133,29 +108,63 @@ async def write_due(
     return next_due_at
 
 
+async def _write_ticks(
+    connection: AsyncConnection, source: str, due: StandingRequest, telemetry: Telemetry, at: datetime
+) -> datetime | None:
+    request, step = due.request, timedelta(seconds=due.request.granularity_s)
+    tick_at = max(due.next_due_at or at, floor_to(at, step) - MAX_BACKLOG * step)
+    last_at = min(at, request.window.end_at) if request.window else at
+    while tick_at <= last_at:
+        interval = Interval(tick_at - step, tick_at)
+        if request.name == TELEMETRY_STATUS:
+            if tick_at + step > last_at:  # what the status was is known for now only
+                await _write(connection, source, request, interval, telemetry)
+        elif await event_runs(connection, source, interval):
+            await _write(connection, source, request, interval, telemetry)
+        tick_at += step
+    over = request.window is not None and tick_at > request.window.end_at
+    return None if over else tick_at
+
+
+async def _write_history(
+    connection: AsyncConnection, source: str, request: WantedReport, telemetry: Telemetry
+) -> datetime | None:
+    if request.window is None:
+        return None
+    for interval in request.window.steps(timedelta(seconds=request.granularity_s)):
+        if await event_runs(connection, source, interval):
+            await _write(connection, source, request, interval, telemetry)
+    return None
+
+
 async def _write(
-    connection: AsyncConnection, source: str, request: ReportRequest, interval: Interval, delivered_kw: DeliveredKw
-) -> None:
-    power_kw = await delivered_kw(connection, interval.end_at)
-    if power_kw is None:  # at the instant an event ends it is no longer in force: ask about just before
-        power_kw = await delivered_kw(connection, interval.end_at - timedelta(microseconds=1))
-    if power_kw is None:
-        return
-    await connection.execute(
-        insert(openadr2_report)
-        .values(
-            source=source,
-            report_request_id=request.report_request_id,
-            start_at=interval.start_at,
-            end_at=interval.end_at,
-            point_id=request.point_id,
-            value=power_kw,
+    connection: AsyncConnection, source: str, request: WantedReport, interval: Interval, telemetry: Telemetry
+) -> bool:
+    """Write down the value of each point; False where telemetry can tell none."""
+    wrote = False
+    for point in request.points:
+        value = await value_of(connection, telemetry, source, point, interval)
+        if value is None:
+            continue
+        wrote = True
+        is_status = isinstance(value, ResourceStatus)
+        await connection.execute(
+            insert(openadr2_report)
+            .values(
+                source=source,
+                report_request_id=request.report_request_id,
+                point_id=point,
+                start_at=interval.start_at,
+                end_at=interval.end_at,
+                value=None if is_status else value,
+                status=_status_json(value) if isinstance(value, ResourceStatus) else None,
+            )
+            .on_conflict_do_nothing()
         )
-        .on_conflict_do_nothing()
-    )
+    return wrote
 
 
-async def unsent(connection: AsyncConnection, source: str, request: ReportRequest) -> list[UnsentValue]:
+async def unsent(connection: AsyncConnection, source: str, request: WantedReport) -> list[UnsentValue]:
     """Return values not yet sent, oldest first, at most `BATCH`."""
     table = openadr2_report
     rows = await connection.execute(
@@ -165,10 +174,10 @@ async def unsent(connection: AsyncConnection, source: str, request: ReportReques
             table.c.report_request_id == request.report_request_id,
             table.c.sent_at.is_(None),
         )
-        .order_by(table.c.start_at)
+        .order_by(table.c.start_at, table.c.point_id)
         .limit(BATCH)
     )
-    return [UnsentValue(row.id, ReportedPower(Interval(row.start_at, row.end_at), row.value)) for row in rows]
+    return [UnsentValue(row.id, _reported(row)) for row in rows]
 
 
 async def mark_sent(connection: AsyncConnection, values: Sequence[UnsentValue], *, at: datetime) -> None:
@@ -177,7 +186,9 @@ async def mark_sent(connection: AsyncConnection, values: Sequence[UnsentValue], 
     await connection.execute(update(openadr2_report).where(openadr2_report.c.id.in_(ids)).values(sent_at=at))
 
 
-def _first_due(request: ReportRequest, at: datetime) -> datetime:
+def _first_due(request: WantedReport, at: datetime) -> datetime:
+    if request.name in (HISTORY_USAGE, METADATA):
+        return at
     begin_at = max(at, request.window.start_at) if request.window else at
     if request.granularity_s <= 0:
         return begin_at
@@ -185,24 +196,49 @@ def _first_due(request: ReportRequest, at: datetime) -> datetime:
     return floor_to(begin_at, step) + step
 
 
-def _to_json(request: ReportRequest) -> dict[str, object]:
+def _reported(row: Row[Any]) -> ReportedValue:
+    status = row.status
+    return ReportedValue(
+        r_id=row.point_id,
+        start_at=row.start_at,
+        duration=row.end_at - row.start_at,
+        value=round(row.value, 3)
+        if status is None
+        else ResourceStatus(
+            online=status["online"],
+            overridden=status["overridden"],
+            levels=tuple((name, float(level)) for name, level in status["levels"]),
+        ),
+    )
+
+
+def _status_json(status: ResourceStatus) -> dict[str, object]:
+    return {
+        "online": status.online,
+        "overridden": status.overridden,
+        "levels": [[name, level] for name, level in status.levels],
+    }
+
+
+def _to_json(request: WantedReport) -> dict[str, object]:
     window = request.window
     return {
         "specifier_id": request.specifier_id,
-        "points": [request.point_id],
-        "name": "TELEMETRY_USAGE",
+        "name": request.name,
+        "points": list(request.points),
         "window": [window.start_at.isoformat(), window.end_at.isoformat()] if window else None,
     }
 
 
-def _from_json(report_request_id: str, row: object) -> ReportRequest:
-    stored = row.request  # type: ignore[attr-defined]
+def _from_json(row: Row[Any]) -> WantedReport:
+    stored = row.request
     window = stored["window"]
-    return ReportRequest(
-        report_request_id=report_request_id,
+    return WantedReport(
+        report_request_id=row.report_request_id,
         specifier_id=stored["specifier_id"],
-        point_id=stored["points"][0],
-        granularity_s=row.granularity_s,  # type: ignore[attr-defined]
-        report_back_s=row.report_back_s,  # type: ignore[attr-defined]
+        name=stored["name"],
+        points=tuple(stored["points"]),
+        granularity_s=row.granularity_s,
+        report_back_s=row.report_back_s,
         window=Interval(*(datetime.fromisoformat(at) for at in window)) if window else None,
     )

@@ -1,4 +1,4 @@
-"""Room gateway: the loop that asks a utility's VTN. Made by `vpp/bootstrap`, run in a process of its own.
+"""Room gateway: the loop that asks a utility's VTN. Made by `vpp/bootstrap`, one for each VTN.
 
 All that must outlive this process is in SQL: registration, commitments with the answers owed, report
 requests with their values. A new instance on the same database goes on where the old one stopped. It
@@ -9,37 +9,47 @@ failed round, for a VTN may hold a reply for delivered that never reached us.
 import random
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from uuid import uuid4
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from vpp.commitments import Decide
-from vpp.domain.errors import PeerRefused, PeerUnreachable, RegistrationLost, VppError
-from vpp.domain.time import floor_to
-from vpp.domain.ven import (
-    Distribution,
-    EventAnswer,
-    EventNotice,
-    NotUnderstood,
-    Registration,
-    RegistrationCancelled,
-    ReportsAsked,
-    ReportsCancelled,
-    ReportsOffered,
-    VenMessage,
+from vpp.domain.commitment import CommitmentState
+from vpp.domain.errors import PeerError, PeerUnreachable, RegistrationLost, VppError
+from vpp.domain.openadr2 import (
+    Acknowledge,
+    CancelRegistration,
+    CancelReports,
+    CreateReports,
+    DistributeEvents,
+    Openadr2Message,
+    Poll,
+    RegisteredReports,
+    RegisterReports,
+    RequestEvents,
+    RequestReregistration,
+    Response,
+    UpdatedReports,
+    UpdateReports,
 )
-from vpp.gateway import answers, metrics, registration
-from vpp.gateway.events import EventDesk, Taken
+from vpp.domain.ven import EventNotice, Registration
+from vpp.gateway import metrics, registration
+from vpp.gateway.answering import Answerer
+from vpp.gateway.events import EventDesk, PassOn, Taken
+from vpp.gateway.measures import Telemetry
+from vpp.gateway.notices import read_notices
+from vpp.gateway.opting import OptWatch
 from vpp.gateway.reporter import Reporter
-from vpp.gateway.reports import DeliveredKw
+from vpp.gateway.session import Session
+from vpp.gateway.telling import AvailabilityTeller
+from vpp.gateway.terms import VtnTerms
 from vpp.ports import Clock, MarketProgram, VenClient
 from vpp.store.engine import Store
 
 log = structlog.get_logger("vpp.gateway")
 
 MAX_MESSAGES = 20
-MAX_AT_ONCE = 1000
-MAX_POLL_S = 86_400.0
 RETRY_S = 5.0
 MAX_RETRY_S = 300.0
 RESYNC = timedelta(minutes=15)
@@ -50,12 +60,13 @@ class Openadr2Ven:
 
     Args:
         client: the wire to the VTN; its name is the source of our commitments.
+        terms: what is agreed with this VTN.
         tenant_id: whose fleet answers.
-        programs: programmes by name; the client maps market contexts to these names.
+        programs: programmes by name; `terms` maps market contexts to these names.
         decide: whether the fleet covers a commitment.
-        delivered_kw: what the fleet delivers now, for reports.
-        poll_s: how often we ask where the VTN does not say [s].
+        telemetry: what the fleet delivers, for reports.
         seed: fixes random starts and the jitter of retries.
+        pass_on: tells those below us of each event taken.
     """
 
     def __init__(
@@ -64,24 +75,26 @@ class Openadr2Ven:
         clock: Clock,
         client: VenClient,
         *,
+        terms: VtnTerms,
         tenant_id: str,
         programs: Mapping[str, MarketProgram],
         decide: Decide,
-        delivered_kw: DeliveredKw,
-        poll_s: float = 60.0,
+        telemetry: Telemetry,
         seed: int = 0,
+        pass_on: PassOn | None = None,
     ) -> None:
         self.name = client.name
         self._store, self._clock, self._client = store, clock, client
-        self._desk = EventDesk(store, clock, client.name, tenant_id, programs, decide, seed)
-        self._reporter = Reporter(store, clock, client, delivered_kw)
-        self._poll_s = poll_s
+        self._terms, self._contexts = terms, tuple(terms.program_of)
+        self._session = Session(store, clock, client, terms)
+        self._desk = EventDesk(store, clock, client.name, tenant_id, programs, decide, seed, pass_on)
+        self._answerer = Answerer(store, clock, self._session)
+        self._reporter = Reporter(store, clock, self._session, telemetry)
+        self._teller = AvailabilityTeller(store, clock, self._session, tenant_id)
+        self._watch = OptWatch(store, clock, self._desk, programs, terms.opt_changes)
         self._rng = random.Random(f"{seed}\n{client.name}")
-        self._registration: Registration | None = None
-        self._must_register = False
         self._synced_at: datetime | None = None
         self._failures = 0
-        self._at_once: dict[tuple[str, int], EventAnswer] = {}
 
     async def run(self) -> None:
         """Ask, answer and report until cancelled; no failure of the peer or the database ends it."""
@@ -99,129 +112,143 @@ class Openadr2Ven:
         metrics.REACHABLE.labels(self.name).set(1)
         return due_at
 
+    async def leave(self) -> None:
+        """End the registration: this VTN is a peer no longer.
+
+        Raises:
+            PeerError: it could not be told; we have forgotten it all the same.
+        """
+        await self._session.leave()
+
+    async def close(self) -> None:
+        """Give back connections."""
+        await self._client.close()
+
     def _after_failure(self, error: Exception) -> datetime:
         self._failures += 1
         self._synced_at = None
-        self._must_register = self._must_register or isinstance(error, RegistrationLost)
+        self._session.must_register |= isinstance(error, RegistrationLost)
         metrics.EXCHANGES.labels(self.name, type(error).__name__).inc()
         metrics.REACHABLE.labels(self.name).set(0)
-        longest_s = min(MAX_RETRY_S, max(RETRY_S, self._interval_s()))
+        longest_s = min(MAX_RETRY_S, max(RETRY_S, self._session.interval_s()))
         delay_s = min(longest_s, RETRY_S * 2 ** min(self._failures - 1, 10)) * self._rng.uniform(0.5, 1.0)
         log.warning("round failed", source=self.name, error=str(error), failures=self._failures, retry_s=delay_s)
         return self._clock.now() + timedelta(seconds=delay_s)
 
-    def _interval_s(self) -> float:
-        asked_s = self._registration.poll_s if self._registration else None
-        return min(max(asked_s or self._poll_s, 1.0), MAX_POLL_S)
-
     async def _round(self) -> datetime:
         registered = await self._ensure_registration()
+        ven_id = registered.ven_id
         problem: VppError | None = None
         if self._synced_at is None or self._clock.now() - self._synced_at >= RESYNC:
-            problem = await self._sync(registered.ven_id)
-            await self._send_answers(registered.ven_id)
+            problem = await self._sync(ven_id)
+            await self._answerer.send(ven_id)
         problem = await self._poll(registered) or problem
-        if self._registration is None:  # ended by the VTN in this round
-            return self._next_poll()
-        for part in (self._send_answers, self._reporter.report):
+        if self._session.registration is None:  # ended by the VTN in this round
+            return self._session.next_poll()
+        await self._watch.review()
+        for part in (self._answerer.send, self._report):
             try:
-                await part(registered.ven_id)
-            except RegistrationLost:
-                raise
+                await part(ven_id)
             except PeerUnreachable as error:
                 problem = problem or error
+        await self._teller.tell(ven_id)
+        metrics.DECLINED_CHANGES.labels(self.name).set(await self._desk.count_declined_changes())
         if problem is not None:
             raise problem
-        return min(self._next_poll(), await self._reporter.next_due_at() or self._next_poll())
+        next_poll = self._session.next_poll()
+        return min(next_poll, await self._reporter.next_due_at() or next_poll)
 
-    def _next_poll(self) -> datetime:
-        """Polls fall on whole multiples of the interval, so that a restart does not shift them."""
-        interval = timedelta(seconds=self._interval_s())
-        return floor_to(self._clock.now(), interval) + interval
+    async def _report(self, ven_id: str) -> None:
+        await self._reporter.report(ven_id, self._contexts)
 
     async def _ensure_registration(self) -> Registration:
-        if self._registration is None:
-            async with self._store.begin() as connection:
-                self._registration = await registration.load_registration(connection, self.name)
-        if self._registration is None or self._must_register:
-            self._registration = await self._register(self._registration)
-            self._must_register = False
+        known = await self._session.load()
+        if known is None or self._session.must_register:
+            known = await self._register()
             self._synced_at = None
-        return self._registration
+        return known
 
-    async def _register(self, previous: Registration | None) -> Registration:
+    async def _register(self) -> Registration:
         """Register and offer reports; what both led to is kept in one transaction."""
-        granted = await self._client.register(previous)
-        asked = await self._offer_reports(granted.ven_id)
-        poll_s = granted.poll_s or self._poll_s
-        now = self._clock.now()
+        granted = await self._session.register()
+        demanded = await self._reporter.offer_first(granted.ven_id, self._contexts)
+        poll_s = granted.poll_s or self._terms.poll_s
         async with self._store.begin() as connection:
-            await registration.save_registration(connection, self.name, granted, poll_s=poll_s, at=now)
-            await self._reporter.replace_requests(connection, asked)
-        log.info("registered", source=self.name, ven_id=granted.ven_id, poll_s=poll_s)
-        await self._reporter.confirm(granted.ven_id, asked)
+            await registration.save_registration(connection, self.name, granted, poll_s=poll_s, at=self._clock.now())
+            await self._reporter.replace_requests(connection, demanded)
+        self._session.registration, self._session.must_register = granted, False
+        log.info("registered", source=self.name, ven_id=granted.ven_id, vtn_id=granted.vtn_id, poll_s=poll_s)
+        await self._reporter.confirm(granted.ven_id, demanded)
         return granted
-
-    async def _offer_reports(self, ven_id: str) -> ReportsAsked:
-        """Offer reports. A VTN that cannot take them shall send us events all the same."""
-        try:
-            return await self._client.offer_reports(ven_id, at=self._clock.now())
-        except (PeerRefused, PeerUnreachable) as error:
-            log.warning("reports not offered", source=self.name, error=str(error))
-            return ReportsAsked("", ())
 
     async def _sync(self, ven_id: str) -> VppError | None:
         """Ask for every event. An event of ours that the answer leaves out has been withdrawn."""
-        full = await self._client.request_events(ven_id)
-        problem = await self._take_all(full.notices, again=False) if full else None
-        if full is not None:
-            for gone in await self._desk.missing({notice.external_id for notice in full.notices}):
+        full = await self._session.ask(RequestEvents(request_id=str(uuid4()), ven_id=ven_id))
+        problem: VppError | None = None
+        if isinstance(full, DistributeEvents):
+            notices = self._notices(full, ven_id)
+            problem = await self._take_all(notices, again=False)
+            early = self._session.drops_early()
+            for gone in await self._desk.missing({notice.external_id for notice in notices}, early=early):
                 after = await self._desk.withdraw(gone)
                 log.info("event withdrawn", source=self.name, event_id=gone.external_id, state=after.state.value)
         self._synced_at = self._clock.now()
         return problem
 
+    def _notices(self, told: DistributeEvents, ven_id: str) -> tuple[EventNotice, ...]:
+        return read_notices(told, source=self.name, program_of=self._terms.program_of, ven_id=ven_id)
+
     async def _poll(self, registered: Registration) -> VppError | None:
         """Ask until the VTN has nothing more, answering as we go."""
         problem: VppError | None = None
         for _ in range(MAX_MESSAGES):
-            message = await self._client.poll(registered.ven_id)
-            if message is None:
+            message = await self._session.ask(Poll(ven_id=registered.ven_id))
+            if message is None or isinstance(message, Acknowledge):
                 break
-            if isinstance(message, Distribution):
-                problem = await self._take_all(message.notices, again=True) or problem
-                listed = {notice.external_id for notice in message.notices}
-                if await self._desk.missing(listed):  # ask again before we believe it
-                    problem = await self._sync(registered.ven_id) or problem
-                await self._send_answers(registered.ven_id)
+            if isinstance(message, DistributeEvents):
+                problem = await self._take_told(registered.ven_id, message) or problem
             else:
                 await self._handle(message, registered)
-            if self._registration is None:
+            if self._session.registration is None:
                 break
         return problem
 
-    async def _handle(self, message: VenMessage, registered: Registration) -> None:
-        match message:
-            case ReportsAsked():
-                await self._reporter.accept(registered.ven_id, message)
-            case ReportsCancelled():
-                await self._reporter.cancel(registered.ven_id, message, confirm=True)
-            case ReportsOffered():
-                await self._client.decline_offer(registered.ven_id, message.request_id)
-            case RegistrationCancelled():
-                await self._end_registration(registered, message)
-            case NotUnderstood():
-                log.warning("message ignored", source=self.name, kind=message.kind)
-            case Distribution():
-                await self._take_all(message.notices, again=True)
+    async def _take_told(self, ven_id: str, told: DistributeEvents) -> VppError | None:
+        notices = self._notices(told, ven_id)
+        problem = await self._take_all(notices, again=True)
+        listed = {notice.external_id for notice in notices}
+        if await self._desk.missing(listed, early=self._session.drops_early()):  # ask before we believe it
+            problem = await self._sync(ven_id) or problem
+        await self._answerer.send(ven_id)
+        return problem
 
-    async def _end_registration(self, registered: Registration, message: RegistrationCancelled) -> None:
-        """Our part in events already taken goes on; at the next round we ask to be let in again."""
-        async with self._store.begin() as connection:
-            await registration.forget_registration(connection, self.name)
-        await self._client.confirm_registration_cancelled(registered, message.request_id)
-        self._registration = None
-        log.warning("registration ended by the utility", source=self.name)
+    async def _handle(self, message: Openadr2Message, registered: Registration) -> None:
+        """Act on any message but events that a VTN may queue for a poll, and answer it."""
+        ven_id = registered.ven_id
+        match message:
+            case CreateReports():
+                await self._reporter.accept(ven_id, message.demands, message.request_id)
+            case CancelReports():
+                await self._reporter.cancel(ven_id, message)
+            case RegisterReports():  # we ask for none of what the VTN can report
+                answer = Response(request_id=message.request_id)
+                await self._session.ask(RegisteredReports(response=answer, ven_id=ven_id))
+            case UpdateReports():
+                answer = Response(request_id=message.request_id)
+                await self._session.ask(UpdatedReports(response=answer, ven_id=ven_id))
+            case CancelRegistration():
+                await self._session.ended_by_vtn(registered, message)
+            case RequestReregistration():
+                await self._answer_reregistration(ven_id)
+                raise RegistrationLost(f"{self.name} asks us to register again")
+            case _:
+                log.warning("message ignored", source=self.name, kind=type(message).__name__)
+
+    async def _answer_reregistration(self, ven_id: str) -> None:
+        try:
+            await self._session.ask(Acknowledge(response=Response(), ven_id=ven_id))
+        except PeerError as error:  # we register all the same, which is the answer that counts
+            log.info("request to register again not acknowledged", source=self.name, error=str(error))
 
     async def _take_all(self, notices: tuple[EventNotice, ...], *, again: bool) -> VppError | None:
         """Take each event in its own transaction; one that fails does not hold up the others."""
@@ -233,53 +260,20 @@ class Openadr2Ven:
                 log.warning("event not taken", source=self.name, event_id=notice.external_id, error=str(error))
                 problem = problem or error
                 continue
-            if taken.at_once is not None and len(self._at_once) < MAX_AT_ONCE:
-                self._at_once[notice.external_id, notice.modification_number] = taken.at_once
+            if taken.at_once is not None:
+                self._answerer.at_once(notice, taken.at_once)
             if taken.is_new or taken.at_once is not None:
                 self._tell(notice, taken)
         return problem
 
     def _tell(self, notice: EventNotice, taken: Taken) -> None:
+        held = taken.commitment
         if taken.at_once is not None:
             opt_in, reason = taken.at_once.opt_in, taken.at_once.reason
         else:
-            opt_in = bool(taken.commitment and taken.commitment.opt_in)
-            reason = taken.commitment.opt_reason if taken.commitment else ""
+            opt_in, reason = bool(held and held.opt_in), held.opt_reason if held else ""
         metrics.EVENTS.labels(self.name, "in" if opt_in else "out").inc()
-        log.info(
-            "event taken",
-            source=self.name,
-            event_id=notice.external_id,
-            modification=notice.modification_number,
-            opt_in=opt_in,
-            reason=reason,
-        )
-
-    async def _send_answers(self, ven_id: str) -> None:
-        """Send every answer owed. One the VTN cannot be told does not hold up the others."""
-        unreachable: PeerUnreachable | None = None
-        at_once, self._at_once = self._at_once, {}
-        async with self._store.begin() as connection:
-            owed = await answers.unsent(connection, self.name, at=self._clock.now())
-        for answer in at_once.values():  # one that is lost comes up again: the VTN lists its event again
-            try:
-                await self._client_answer(ven_id, answer)
-            except PeerUnreachable as error:
-                unreachable = unreachable or error
-        for entry in owed:
-            try:
-                await self._client_answer(ven_id, entry.answer)
-            except PeerUnreachable as error:
-                unreachable = unreachable or error
-                continue
-            async with self._store.begin() as connection:
-                await answers.mark_sent(connection, entry, at=self._clock.now())
-        if unreachable is not None:
-            raise unreachable
-
-    async def _client_answer(self, ven_id: str, answer: EventAnswer) -> None:
-        """Send an answer. One refused with a code was read; to repeat it would change nothing."""
-        try:
-            await self._client.answer_event(ven_id, answer)
-        except PeerRefused as refused:
-            log.warning("answer refused", source=self.name, event_id=answer.external_id, error=str(refused))
+        about = {"source": self.name, "event_id": notice.external_id, "modification": notice.modification_number}
+        log.info("event taken", **about, opt_in=opt_in, reason=reason)
+        if held is not None and held.state is CommitmentState.ACTIVE and not opt_in:
+            log.warning("change declined, earlier targets stay in force", **about, reason=reason)

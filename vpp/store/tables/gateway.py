@@ -61,7 +61,7 @@ openadr2_report = Table(
     Column("start_at", UtcInstant, nullable=False),
     Column("end_at", UtcInstant, nullable=False),
     Column("value", Double),
-    Column("status", JSONB),
+    Column("status", JSONB(none_as_null=True)),
     Column("sent_at", UtcInstant),
     UniqueConstraint("source", "report_request_id", "point_id", "start_at", name="uq_openadr2_report_point"),
     CheckConstraint("(value is null) <> (status is null)", name="one_of"),
