@@ -5,9 +5,10 @@ targets is served from two indexes, one of what has no target and one by target,
 ten events of ten thousand does not pay for the rest.
 """
 
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, cast, func, or_, select, text, union_all
+from sqlalchemy import BigInteger, ColumnElement, Integer, Select, bindparam, cast, func, or_, select, text, union_all
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import Text
@@ -17,6 +18,7 @@ from vpp.domain.peer import PeerRole, Protocol
 from vpp.peering.openadr3.records import COLUMNS, as_object
 from vpp.store.tables.openadr3 import openadr3_object as objects
 from vpp.store.tables.peering import peer as peers
+from vpp.store.types import UtcInstant
 
 _EQUAL = ("name", "program_id", "event_id", "ven_id", "client_id")
 _UNTARGETED = text("openadr3_object.targets = '{}'::text[]")
@@ -27,7 +29,8 @@ async def select_objects(connection: AsyncConnection, query: ObjectQuery) -> lis
     """Return what is asked for, in order of creation, after `skip` and up to `limit` of them."""
     if query.limit == 0:
         return []
-    return [as_object(row) for row in await connection.execute(_statement(query))]
+    shape, values = _shape_of(query)
+    return [as_object(row) for row in await connection.execute(_statement(shape), values)]
 
 
 async def find_object(
@@ -67,33 +70,53 @@ async def client_of_ven_name(connection: AsyncConnection, ven_name: str, *, tena
     return None if found is None else str(found)
 
 
-def _statement(query: ObjectQuery) -> Select[Any]:
-    wheres = _wheres(query)
-    page = select(*COLUMNS).where(*wheres).order_by(objects.c.number)
-    if query.sight is None:
-        return page.offset(query.skip).limit(query.limit)
-    if not query.sight:
-        return page.where(_UNTARGETED).offset(query.skip).limit(query.limit)
-    reach = query.skip + query.limit
-    branches = (page.where(_UNTARGETED).limit(reach), page.where(_has_any(query.sight)).limit(reach))
-    both = union_all(*(branch.subquery().select() for branch in branches)).subquery()
-    return select(both).order_by(both.c.number).offset(query.skip).limit(query.limit)
-
-
-def _wheres(query: ObjectQuery) -> list[ColumnElement[bool]]:
-    wheres = [objects.c.tenant_id == query.tenant_id, objects.c.kind == query.kind.value]
-    for column in _EQUAL:
-        if (value := getattr(query, column)) is not None:
-            wheres.append(objects.c[column] == value)
+def _shape_of(query: ObjectQuery) -> tuple[frozenset[str], dict[str, Any]]:
+    """Return which filters a query has, and their values: statements are built once for each set of filters."""
+    values: dict[str, Any] = {
+        "tenant_id": query.tenant_id, "kind": query.kind.value, "skip": query.skip, "limit": query.limit,
+        "reach": query.skip + query.limit,
+    }  # fmt: skip
+    given: dict[str, Any] = {name: getattr(query, name) for name in _EQUAL if getattr(query, name) is not None}
     if query.any_target is not None:
-        wheres.append(_has_any(query.any_target))
+        given["any_target"] = sorted(query.any_target)
     if query.objects:
-        wheres.append(objects.c.objects.overlap([kind.value for kind in query.objects]))
+        given["objects"] = [kind.value for kind in query.objects]
     if query.active_at is not None:
-        wheres.append(or_(objects.c.end_at.is_(None), objects.c.end_at > query.active_at))
+        given["active_at"] = query.active_at
+    if query.sight is not None:
+        given["sight" if query.sight else "untargeted"] = sorted(query.sight)
+    return frozenset(given), values | given
+
+
+@cache
+def _statement(shape: frozenset[str]) -> Select[Any]:
+    page = select(*COLUMNS).where(*_wheres(shape)).order_by(objects.c.number)
+    skip, limit = bindparam("skip", type_=Integer), bindparam("limit", type_=Integer)
+    if "untargeted" in shape:
+        page = page.where(_UNTARGETED)
+    if "sight" not in shape:
+        return page.offset(skip).limit(limit)
+    reach = bindparam("reach", type_=BigInteger)
+    branches = (page.where(_UNTARGETED).limit(reach), page.where(_has_any(objects.c.targets, "sight")).limit(reach))
+    both = union_all(*(branch.subquery().select() for branch in branches)).subquery()
+    return select(both).order_by(both.c.number).offset(skip).limit(limit)
+
+
+def _wheres(shape: frozenset[str]) -> list[ColumnElement[bool]]:
+    wheres: list[ColumnElement[bool]] = [
+        objects.c[name] == bindparam(name)
+        for name in ("tenant_id", "kind", *(each for each in _EQUAL if each in shape))
+    ]
+    if "any_target" in shape:
+        wheres.append(_has_any(objects.c.targets, "any_target"))
+    if "objects" in shape:
+        wheres.append(_has_any(objects.c.objects, "objects"))
+    if "active_at" in shape:
+        active_at = bindparam("active_at", type_=UtcInstant)
+        wheres.append(or_(objects.c.end_at.is_(None), objects.c.end_at > active_at))
     return wheres
 
 
-def _has_any(targets: frozenset[str]) -> ColumnElement[bool]:
-    having: ColumnElement[bool] = objects.c.targets.overlap(cast(sorted(targets), ARRAY(Text)))
+def _has_any(column: Any, name: str) -> ColumnElement[bool]:
+    having: ColumnElement[bool] = column.overlap(cast(bindparam(name), ARRAY(Text)))
     return having

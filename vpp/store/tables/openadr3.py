@@ -50,4 +50,5 @@ openadr3_object = Table(
 """`body` is the object as 3.1.0 JSON, as text because it is sent as it stands (cast it to jsonb to look inside),
 without its targets, which are shown or hidden by who asks. `number` is the order of creation: who inserts holds
 a lock until it commits, so that no smaller number becomes visible after a greater one. `api_version` is the one
-it was last written in; `target_types` says what 3.0.1 called a target's type, if it did. Ends are null where an event has none."""
+it was last written in; `target_types` says what 3.0.1 called a target's type, if it did. An end is null where an
+event has none."""
