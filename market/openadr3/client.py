@@ -128,6 +128,15 @@ class Openadr3Client:
         listing = await self._list("subscriptions")
         return set(ids) <= {str(found["id"]) for found in listing.objects}
 
+    async def unsubscribe(self, ids: Sequence[str]) -> None:
+        """End subscriptions; those the VTN no longer has are ended."""
+        for each in ids:
+            try:
+                await self._object("DELETE", f"subscriptions/{quote(each, safe='')}", wants_object=False)
+            except PeerRefused as refused:
+                if refused.code != 404:
+                    raise
+
     async def mqtt(self) -> MqttOffer | None:
         """The VTN's MQTT broker, None where it has none; 3.0.1 knows none."""
         if await self.version() == write.V301:

@@ -49,7 +49,7 @@ class MqttEar:
         failures = 0
         while True:
             try:
-                await self._session(ven_id(), programs(), ring)
+                await self._session(ven_id(), programs, ring)
                 failures = 0
             except (aiomqtt.MqttError, PeerError, NotReady, OSError, TimeoutError, ValueError) as error:
                 failures += 1
@@ -57,7 +57,10 @@ class MqttEar:
             wait_s = min(MAX_RETRY_S, RETRY_S * 2 ** min(failures, 10)) * self._rng.uniform(0.5, 1.0)
             await asyncio.sleep(wait_s if failures else 0.0)
 
-    async def _session(self, ven_id: str | None, programs: Sequence[str], ring: Callable[[], None]) -> None:
+    async def _session(
+        self, ven_id: str | None, programs_now: Callable[[], Sequence[str]], ring: Callable[[], None]
+    ) -> None:
+        programs = programs_now()
         offer = await self._client.mqtt()
         if offer is None:
             raise NotReady("the VTN has no MQTT broker")
@@ -73,6 +76,8 @@ class MqttEar:
                 async with asyncio.timeout(SESSION_S):
                     async for _ in broker.messages:
                         ring()
+                        if list(programs) != list(programs_now()):
+                            return  # a new programme has topics of its own
             except TimeoutError:
                 return
 

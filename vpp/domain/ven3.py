@@ -1,14 +1,14 @@
 """What our OpenADR 3 VEN and a utility's VTN say to each other, free of version and wire format.
 
 Spoken between `market/openadr3` (which turns it into JSON of 3.1.0 or 3.0.1) and `vpp/gateway/ven3`
-(which keeps it in SQL).
+(which keeps it in SQL). The two seams between them stand at the end, and are imported from `vpp.ports`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 from vpp.domain.time import Interval
 
@@ -161,3 +161,79 @@ class VenWanted:
     attributes: Mapping[str, tuple[float | str, ...]] = field(default_factory=dict)
     resources: tuple[str, ...] = ()
     may_create: bool = True
+
+
+class Ven3Client(Protocol):
+    """A VEN's side of OpenADR 3 to one VTN, of whichever version it speaks. No state is kept but tokens.
+
+    Every call has a deadline. Raises `PeerUnreachable` where nothing usable came back (`retry_after_s`
+    set where the VTN asks for patience) and `PeerRefused` with the HTTP status.
+    """
+
+    name: str
+
+    async def version(self) -> str:
+        """`3.1.0` or `3.0.1`: as configured, else found out once."""
+        ...
+
+    async def register(self, wanted: VenWanted) -> VenSeen | None:
+        """Find, create or bring up to date our VEN object and its resources; None where there is and may be none."""
+        ...
+
+    async def programs(self) -> tuple[ProgramSeen, ...]:
+        """Every programme we may see."""
+        ...
+
+    async def events(self, targets: Sequence[str]) -> EventList:
+        """Every event we may see that is not over, those for all and those for any of these targets."""
+        ...
+
+    async def event(self, event_id: str) -> EventSeen | None:
+        """One event, None where the VTN has none by this id (404)."""
+        ...
+
+    async def send_report(self, report: ReportOut) -> str:
+        """Create a report and return its id."""
+        ...
+
+    async def find_report(self, event_id: str, name: str) -> str | None:
+        """The id of a report of ours that the VTN already has, by its name."""
+        ...
+
+    async def subscribe(self, callback: Callback) -> tuple[str, ...]:
+        """Replace our subscriptions by one for this callback; returns their ids."""
+        ...
+
+    async def has_subscriptions(self, ids: Sequence[str]) -> bool:
+        """Whether the VTN still has all of them."""
+        ...
+
+    async def unsubscribe(self, ids: Sequence[str]) -> None:
+        """End subscriptions; those the VTN no longer has are ended."""
+        ...
+
+    async def mqtt(self) -> MqttOffer | None:
+        """The VTN's MQTT broker, None where it has none."""
+        ...
+
+    async def topics(self, ven_id: str | None, program_ids: Sequence[str]) -> tuple[str, ...]:
+        """The MQTT topics that tell of our programmes and events."""
+        ...
+
+    async def access_token(self) -> str | None:
+        """A valid access token, for a broker that takes it as a password."""
+        ...
+
+    async def close(self) -> None:
+        """Give back connections."""
+        ...
+
+
+class Ven3Ear(Protocol):
+    """Hears, over a way of the VTN's own choosing, that something has changed there."""
+
+    async def run(
+        self, ven_id: Callable[[], str | None], programs: Callable[[], Sequence[str]], ring: Callable[[], None]
+    ) -> None:
+        """Listen until cancelled and `ring` whenever there may be something new; no failure of the way ends it."""
+        ...

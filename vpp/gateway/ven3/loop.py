@@ -30,7 +30,7 @@ from vpp.gateway.ven3.figures import Figures
 from vpp.gateway.ven3.intake import Intake
 from vpp.gateway.ven3.reporter import Reporter3
 from vpp.gateway.ven3.subscriber import Subscriber
-from vpp.ports import Clock, EventTranslator, MarketProgram, Ven3Client
+from vpp.ports import Clock, EventTranslator, MarketProgram, Ven3Client, Ven3Ear
 from vpp.store.engine import Store
 
 log = structlog.get_logger("vpp.gateway")
@@ -85,6 +85,7 @@ class Openadr3Ven:
         programs: programmes by name.
         decide: whether the fleet covers a commitment.
         wake: set by whoever heard that the VTN has something new.
+        ear: hears the VTN's broker, where it has one and we want to.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class Openadr3Ven:
         translator: EventTranslator,
         figures: Figures,
         wake: asyncio.Event | None = None,
+        ear: Ven3Ear | None = None,
     ) -> None:
         self.name = client.name
         self._store, self._clock, self._client, self._terms = store, clock, client, terms
@@ -107,7 +109,8 @@ class Openadr3Ven:
         self._reporter = Reporter3(store, clock, client, figures, ven_name=terms.wanted.name)
         self._subscriber = Subscriber(store, clock, client, url=terms.callback_url, client_name=terms.wanted.name)
         self._rng = random.Random(f"{terms.seed}\n{client.name}")
-        self._wake = wake
+        self._wake = wake or (asyncio.Event() if ear is not None else None)
+        self._ear = ear
         self._session = _Session()
         self._failures = 0
 
@@ -123,9 +126,24 @@ class Openadr3Ven:
 
     async def run(self) -> None:
         """Ask and report until cancelled; no failure of the peer or the database ends it."""
-        while True:
-            began_at = self._clock.now()
-            await self._rest(await self.step(), not_before=began_at + WAKE_SPACING)
+        async with asyncio.TaskGroup() as group:
+            listening = False
+            while True:
+                began_at = self._clock.now()
+                due_at = await self.step()
+                if self._ear is not None and self._wake is not None and self._session.synced_at and not listening:
+                    ring = self._wake.set
+                    group.create_task(self._ear.run(lambda: self.ven_id, lambda: self.program_ids, ring))
+                    listening = True
+                await self._rest(due_at, not_before=began_at + WAKE_SPACING)
+
+    async def leave(self) -> None:
+        """The VTN is no peer any more: its webhooks end. Events taken are ours to the end."""
+        await self._subscriber.end()
+
+    async def close(self) -> None:
+        """Give back connections."""
+        await self._client.close()
 
     async def step(self) -> datetime:
         """Do everything that is due and return when to come back."""

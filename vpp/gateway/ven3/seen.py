@@ -1,7 +1,8 @@
 """Room gateway, OpenADR 3 VEN: events as a VTN told them, in SQL, with our count of their changes.
 
 Called by `intake` and `loop`. OpenADR 3 numbers no versions. We count: 0 when an event is first seen, one
-more whenever what it says has changed, or it is there again. The count is stored with what it counts, so it never goes back.
+more whenever what it says has changed, or it is there again. The count is stored with what it counts, so it
+never goes back.
 """
 
 from dataclasses import dataclass

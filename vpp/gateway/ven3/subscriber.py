@@ -48,6 +48,15 @@ class Subscriber:
         self._programs = program_ids
         log.info("subscribed", source=self._client.name, subscriptions=len(ids))
 
+    async def end(self) -> None:
+        """End what we have subscribed to; whatever is still told is no longer taken."""
+        async with self._store.begin() as connection:
+            known = await registration.load_known(connection, self._client.name)
+            if known is None or not known.subscription_ids:
+                return
+            await registration.save_callback(connection, self._client.name, token=secrets.token_urlsafe(32))
+        await self._client.unsubscribe(known.subscription_ids)
+
     async def _stands(self) -> bool:
         async with self._store.begin() as connection:
             known = await registration.load_known(connection, self._client.name)
