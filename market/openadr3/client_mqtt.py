@@ -18,7 +18,7 @@ import structlog
 
 from vpp.domain.errors import NotReady, PeerError
 from vpp.domain.ven3 import MqttOffer
-from vpp.ports import Clock, Ven3Client
+from vpp.ports import Ven3Client
 
 log = structlog.get_logger(__name__)
 
@@ -38,8 +38,8 @@ class MqttEar:
         ca_path: who vouches for the broker, where the VTN names nobody.
     """
 
-    def __init__(self, client: Ven3Client, clock: Clock, *, client_id: str, ca_path: Path | None = None) -> None:
-        self._client, self._clock, self._client_id, self._ca_path = client, clock, client_id, ca_path
+    def __init__(self, client: Ven3Client, *, client_id: str, ca_path: Path | None = None) -> None:
+        self._client, self._client_id, self._ca_path = client, client_id, ca_path
         self._rng = random.Random(client_id)
 
     async def run(

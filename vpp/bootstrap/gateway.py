@@ -1,4 +1,4 @@
-"""Room bootstrap: the process of our OpenADR 2.0b VENs (`vpp gateway`), one at each utility's VTN."""
+"""Room bootstrap: the process of our VENs (`vpp gateway`), one at each utility's VTN, of OpenADR 2.0b and 3."""
 
 import secrets
 from collections.abc import Sequence
@@ -11,13 +11,14 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from market.openadr2 import Openadr2Client
+from vpp.bootstrap.ven3 import Vens3
 from vpp.bootstrap.wiring import Secrets, clock_for, decision, open_store, programs, until_stopped, watched_loops
 from vpp.commitments import taken_part
 from vpp.config import Settings
 from vpp.dispatch import delivered_kw
 from vpp.domain.errors import InvalidRequest
 from vpp.domain.peer import Peer, PeerRole, Protocol
-from vpp.gateway import Openadr2Ven, OptChanges, Supervisor, Telemetry, VtnTerms
+from vpp.gateway import Openadr2Ven, OptChanges, PeerLoop, Supervisor, Telemetry, VtnTerms
 from vpp.observability import WatchedClock
 from vpp.peering import SqlMessageLog, list_peers
 from vpp.ports import Clock, MessageLog, VenClient
@@ -41,7 +42,17 @@ async def gateway(settings: Settings) -> None:
             if settings.clock_address is not None:  # in a simulation one loop takes its turn, at the VTN of the play
                 await until_stopped(made.make(_from_settings(settings)).run(), message_log.run())
                 return
-            await until_stopped(Supervisor(store, watched, peers=made.peers, make=made.make).run(), message_log.run())
+            made3 = Vens3(settings, store, watched, message_log, made.seed)
+
+            async def peers() -> Sequence[Peer]:
+                return [*await made.peers(), *await made3.peers()]
+
+            def make(peer: Peer) -> PeerLoop:
+                return made3.make(peer) if peer.protocol is Protocol.OPENADR3 else made.make(peer)
+
+            await until_stopped(
+                Supervisor(store, watched, peers=peers, make=make).run(), made3.alarm.listen(store), message_log.run()
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from fastapi import FastAPI
 from vpp.bootstrap.openadr3 import openadr3_vtn
 from vpp.bootstrap.wiring import ADAPTERS, clock_for, open_store, programs
 from vpp.config import Settings
+from vpp.gateway.ven3 import callback_router
 from vpp.portal import create_app
 
 
@@ -16,7 +17,7 @@ async def serve(settings: Settings, *, host: str, port: int) -> None:
         clock_for(settings, "portal") as clock,
         openadr3_vtn(settings, store, clock) as vtn,
     ):
-        app: FastAPI = create_app(store, clock, settings, programs(), mounts=vtn)
+        app: FastAPI = create_app(store, clock, settings, programs(), routers=(callback_router(store),), mounts=vtn)
         app.state.adapter_names = frozenset(ADAPTERS)
         server = uvicorn.Server(
             uvicorn.Config(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=5)

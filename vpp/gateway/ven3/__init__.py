@@ -2,7 +2,8 @@
 
 from vpp.gateway.ven3.callback import WAKE_CHANNEL, callback_router, source_of, wake
 from vpp.gateway.ven3.figures import About, Figures, FleetFigures
-from vpp.gateway.ven3.loop import Openadr3Ven, Ven3Terms
+from vpp.gateway.ven3.loop import Openadr3Ven
+from vpp.gateway.ven3.terms import Push, Ven3Terms
 from vpp.gateway.ven3.wake import Alarm
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "Figures",
     "FleetFigures",
     "Openadr3Ven",
+    "Push",
     "Ven3Terms",
     "callback_router",
     "source_of",

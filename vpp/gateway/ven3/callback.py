@@ -18,6 +18,7 @@ from sqlalchemy import text
 from vpp.gateway.ven3.registration import load_known, shows
 from vpp.store.engine import Store
 
+CALLBACK_PATH = "/openadr3/callback"
 WAKE_CHANNEL = "vpp_openadr3_ven"
 """The PostgreSQL channel on which the source of the VTN is told that has something new."""
 MAX_BODY_BYTES = 1024 * 1024
@@ -31,7 +32,7 @@ def source_of(peer_name: str) -> str:
 
 def callback_router(store: Store) -> APIRouter:
     """Return the routes `GET` and `POST /openadr3/callback/{peer}`."""
-    router = APIRouter(prefix="/openadr3/callback", include_in_schema=False)
+    router = APIRouter(prefix=CALLBACK_PATH, include_in_schema=False)
 
     @router.get("/{peer}")
     async def challenge(peer: str, echo: Annotated[str, Query(max_length=MAX_ECHO_CHARS)]) -> Response:

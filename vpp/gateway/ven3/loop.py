@@ -22,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from vpp.commitments import Decide
 from vpp.domain.errors import PeerRefused, PeerUnreachable, VppError
 from vpp.domain.time import floor_to
-from vpp.domain.ven3 import EventList, ProgramSeen, VenSeen, VenWanted
+from vpp.domain.ven3 import EventList, ProgramSeen, VenSeen
 from vpp.gateway import metrics
 from vpp.gateway.events import END_SLACK, EventDesk
 from vpp.gateway.ven3 import registration, reports, seen
@@ -30,6 +30,7 @@ from vpp.gateway.ven3.figures import Figures
 from vpp.gateway.ven3.intake import Intake
 from vpp.gateway.ven3.reporter import Reporter3
 from vpp.gateway.ven3.subscriber import Subscriber
+from vpp.gateway.ven3.terms import Ven3Terms
 from vpp.ports import Clock, EventTranslator, MarketProgram, Ven3Client, Ven3Ear
 from vpp.store.engine import Store
 
@@ -44,27 +45,6 @@ WAKE_SPACING = timedelta(seconds=1)
 """Woken again and again, we ask this often at most."""
 MAX_CONFIRMED = 50
 MISSED_TO_BELIEVE = 2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ven3Terms:
-    """What is agreed with one VTN.
-
-    Attributes:
-        program_of: our programme by the VTN's name or id of it.
-        targets: asked for in addition to those the VTN has given our VEN and resources.
-        callback_url: where its webhooks reach us; None subscribes to nothing.
-        poll_s: how often we ask [s].
-        seed: fixes random starts and the jitter of retries.
-    """
-
-    tenant_id: str
-    wanted: VenWanted
-    program_of: Mapping[str, str]
-    targets: tuple[str, ...] = ()
-    callback_url: str | None = None
-    poll_s: float = 60.0
-    seed: int = 0
 
 
 @dataclass(slots=True)
