@@ -54,9 +54,36 @@ class Settings(BaseSettings):
         None, description="where peers reach our portal and OpenADR 3 VTN; unset is where `vpp serve` listens"
     )
     openadr2_public_url: str | None = Field(
-        None, description="where peers reach our OpenADR 2.0b VTN, told by `vpp peers`"
+        None, description="where peers reach our OpenADR 2.0b VTN, told by `vpp peers show`"
     )
     openadr2_vtn_id: str = Field("VPP-VTN", description="our vtnID; with a capital, for some VENs refuse one without")
+    openadr2_vtn_cert: Path | None = Field(
+        None, description="certificate (PEM) of our 2.0b VTN, for TLS and signatures; unset serves plain HTTP"
+    )
+    openadr2_vtn_key: Path | None = Field(None, description="its key (PEM)")
+    openadr2_vtn_ca: Path | None = Field(None, description="who vouches for VENs' certificates (PEM)")
+    openadr2_vtn_require_mtls: bool = Field(
+        False, description="refuse VENs without a certificate, and those whose peer names none"
+    )
+    openadr2_vtn_sign: bool = Field(False, description="sign every answer, also to VENs that did not ask for it")
+    openadr2_vtn_require_signature: bool = Field(False, description="refuse unsigned messages of VENs")
+    openadr2_vtn_poll_s: float = Field(10.0, ge=1, description="how often VENs are told to poll our VTN")
+    openadr2_vtn_ven_per_s: float = Field(5.0, ge=0, description="requests a second of one VEN; 0 is no limit")
+    openadr2_vtn_address_per_s: float = Field(
+        2000.0, ge=0, description="requests a second from one address; 0 is no limit"
+    )
+    openadr2_vtn_stranger_per_s: float = Field(
+        50.0, ge=0, description="requests a second from one address that name no VEN registered here; 0 is no limit"
+    )
+    openadr2_vtn_proxies: list[str] = Field(
+        default_factory=list, description="addresses of proxies that end TLS before our VTN, as JSON"
+    )
+    openadr2_vtn_proxy_header: str | None = Field(
+        None, description="header in which these tell the client's certificate (PEM, quoted) or its fingerprint"
+    )
+    openadr2_vtn_push_public_only: bool = Field(
+        False, description="push to VENs at public addresses by https only, never into private networks"
+    )
     openadr3_token_s: float = Field(3600.0, ge=60, le=86_400, description="how long an access token of ours is good")
     openadr3_oauth_issuer: str | None = Field(
         None, description="an OAuth server whose access tokens are taken at our OpenADR 3 VTN beside our own (`iss`)"

@@ -5,10 +5,10 @@ Errors are one clear line and a non-zero exit; `--debug` shows the trace.
 
 import sys
 
-from vpp.cli import explain, figures, fleet, play, service
+from vpp.cli import explain, figures, fleet, peers, peers_log, play, service
 from vpp.cli.app import app, run
 
-__all__ = ["app", "explain", "figures", "fleet", "main", "play", "service"]
+__all__ = ["app", "explain", "figures", "fleet", "main", "peers", "peers_log", "play", "service"]
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from vpp.peering.availability import (
     withdraw_unavailability,
 )
 from vpp.peering.credentials import certificate_fingerprint, checked_fingerprint
-from vpp.peering.downstream import CHANNEL, Published, cancel, link_openadr3, modify, publish, unsaid_of
+from vpp.peering.downstream import CHANNEL, Published, cancel, modify, publish, unsaid_of
 from vpp.peering.downstream_read import (
     Downstream,
     count_downstream,
@@ -20,7 +20,18 @@ from vpp.peering.downstream_read import (
     load_downstream,
     load_grid_event,
 )
+from vpp.peering.forward import (
+    Forwarded,
+    Received,
+    forward_received,
+    forwarded_id,
+    list_received,
+    on_received,
+    origin_of,
+)
+from vpp.peering.forward3 import FORWARD_ATTRIBUTE, ForwardingChanges
 from vpp.peering.grid_event_json import event_from_json, event_to_json
+from vpp.peering.issue_certificates import issue_certificate, write_certificates
 from vpp.peering.message_log import SqlMessageLog
 from vpp.peering.messages import LoggedMessage, MessageFilter, get_message, last_heard, search_messages
 from vpp.peering.openadr2 import (
@@ -65,6 +76,7 @@ from vpp.peering.openadr3 import (
     select_objects,
 )
 from vpp.peering.peer_rules import NewPeer
+from vpp.peering.peer_view import peer_json
 from vpp.peering.peers import (
     PEER_CHANNEL,
     add_peer,
@@ -79,6 +91,7 @@ from vpp.peering.peers import (
 __all__ = [
     "ACCESS_CHANNEL",
     "CHANNEL",
+    "FORWARD_ATTRIBUTE",
     "MQTT_CHANNEL",
     "NOTIFICATION_CHANNEL",
     "OPT_REASONS",
@@ -87,6 +100,8 @@ __all__ = [
     "VTN2_CHANNEL",
     "Changes",
     "Downstream",
+    "Forwarded",
+    "ForwardingChanges",
     "LoggedMessage",
     "MessageFilter",
     "NewPeer",
@@ -94,6 +109,7 @@ __all__ = [
     "NotificationQueue",
     "OwnAuthority",
     "Published",
+    "Received",
     "ReportRequestState",
     "SqlMessageLog",
     "SqlObjectShelf",
@@ -120,16 +136,19 @@ __all__ = [
     "event_to_json",
     "find_object",
     "find_peer",
+    "forward_received",
+    "forwarded_id",
     "from_snapshot",
     "get_message",
     "get_peer",
     "granted_targets",
+    "issue_certificate",
     "keep_cursor",
     "last_heard",
-    "link_openadr3",
     "list_downstream",
     "list_grid_events",
     "list_peers",
+    "list_received",
     "list_unavailability",
     "list_versions",
     "load_downstream",
@@ -137,8 +156,11 @@ __all__ = [
     "message_from_json",
     "modify",
     "next_report_values",
+    "on_received",
     "openadr2_url",
     "openadr3_url",
+    "origin_of",
+    "peer_json",
     "public_url",
     "publish",
     "queue_message",
@@ -154,4 +176,5 @@ __all__ = [
     "update_peer",
     "ven_states",
     "withdraw_unavailability",
+    "write_certificates",
 ]

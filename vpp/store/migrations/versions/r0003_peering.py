@@ -9,6 +9,12 @@ depends_on = None
 
 
 def upgrade() -> None:
+    _peers()
+    _messages()
+    _events()
+
+
+def _peers() -> None:
     op.execute(
         """
         create table peer (
@@ -37,6 +43,9 @@ def upgrade() -> None:
         )
         """
     )
+
+
+def _messages() -> None:
     op.execute(
         """
         create table message (
@@ -51,6 +60,9 @@ def upgrade() -> None:
     )
     op.execute("create index ix_message_at on message (at)")
     op.execute("create index ix_message_peer on message (peer, id)")
+
+
+def _events() -> None:
     op.execute(
         """
         create table grid_event (
@@ -76,8 +88,23 @@ def upgrade() -> None:
         )
         """
     )
+    op.execute(
+        """
+        create table received_event (
+            source text not null, event_id text not null, tenant_id text not null, event jsonb not null,
+            received_at timestamptz not null, changed_at timestamptz not null, forwarded_as text, refusal text,
+            constraint pk_received_event primary key (source, event_id),
+            constraint fk_received_event_source_peer foreign key (source) references peer (id),
+            constraint fk_received_event_tenant_id_tenant foreign key (tenant_id) references tenant (id),
+            constraint fk_received_event_forwarded_as_grid_event
+                foreign key (forwarded_as) references grid_event (event_id),
+            constraint uq_received_event_forwarded_as unique (forwarded_as)
+        )
+        """
+    )
+    op.execute("create index ix_received_event_tenant_id on received_event (tenant_id)")
 
 
 def downgrade() -> None:
-    for table in ("grid_event_version", "grid_event", "message", "token_key", "peer"):
+    for table in ("received_event", "grid_event_version", "grid_event", "message", "token_key", "peer"):
         op.execute(f"drop table {table}")

@@ -1,0 +1,302 @@
+"""Commands about peers: who may connect over OpenADR, to whom we connect, and what was said."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import typer
+from rich.table import Table
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from vpp import bootstrap
+from vpp.cli.app import JsonTo, app, console, emit, settings, within
+from vpp.clock import SystemClock
+from vpp.config import Settings
+from vpp.domain.errors import Conflict, InvalidRequest, NotFound
+from vpp.domain.peer import Peer, PeerRole, Protocol
+from vpp.peering import (
+    NewPeer,
+    add_peer,
+    issue_certificate,
+    last_heard,
+    list_peers,
+    openadr2_url,
+    peer_json,
+    revoke_peer,
+    rotate_secret,
+    write_certificates,
+)
+from vpp.store.tables.accounts import tenant
+
+peers = typer.Typer(help="Who connects to us over OpenADR, and to whom we connect.", no_args_is_help=True)
+app.add_typer(peers, name="peers")
+
+Tenant = Annotated[str, typer.Option(help="The aggregator this belongs to.")]
+Which = Annotated[str, typer.Argument(metavar="NAME", help="A peer's name or id.")]
+AnyProtocol = Annotated[Protocol | None, typer.Option(help="Only this protocol, where a name is not enough.")]
+AnyRole = Annotated[PeerRole | None, typer.Option(help="Only this role.")]
+Url = Annotated[str | None, typer.Option(help="A VTN's address; for a 2.0b VEN, where pushes go.")]
+PartyId = Annotated[
+    str | None, typer.Option("--party-id", "--ven-id", "--vtn-id", help="venID or vtnID in 2.0b, venName in 3.")
+]
+ClientId = Annotated[str | None, typer.Option(help="Its client id with us, or ours with a VTN.")]
+SecretName = Annotated[
+    str | None, typer.Option("--client-secret-name", help="File in VPP_SECRETS_DIR with our client secret at a VTN.")
+]
+Fingerprint = Annotated[
+    str | None,
+    typer.Option("--fingerprint", "--vtn-fingerprint", help="Of its certificate, as AA:BB:... of ten bytes."),
+]
+Cert = Annotated[
+    str | None, typer.Option(help="A VEN's certificate (PEM file); for a VTN, our own: a file in VPP_SECRETS_DIR.")
+]
+KeyName = Annotated[str | None, typer.Option("--key", help="Its key, for a VTN: a file in VPP_SECRETS_DIR.")]
+CaName = Annotated[str | None, typer.Option("--ca", help="Who vouches for the VTN: a file in VPP_SECRETS_DIR.")]
+IssueCert = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Make a client certificate by an authority in this folder.")
+]
+KeyType = Annotated[str, typer.Option(help="ec or rsa, for a certificate that is made.")]
+VenName = Annotated[str | None, typer.Option(help="Our name as a VEN of the VTN.")]
+Programs = Annotated[
+    list[str] | None, typer.Option("--program", metavar="CONTEXT=NAME", help="Our programme by the VTN's name for it.")
+]
+Forward = Annotated[bool, typer.Option("--forward", help="Pass the VTN's events on to those below us.")]
+Sign = Annotated[bool, typer.Option("--sign", help="Sign what we send (2.0b).")]
+PollS = Annotated[float | None, typer.Option(min=1, max=86_400, help="How often we ask the VTN [s].")]
+Groups = Annotated[list[str] | None, typer.Option("--group", "--groups", help="A group it is in; may be repeated.")]
+Targets = Annotated[
+    list[str] | None, typer.Option("--target", "--targets", help="A target it may see, or we ask a VTN for (3).")
+]
+More = Annotated[
+    list[str] | None, typer.Option("--config", metavar="KEY=JSON", help="Anything else of its configuration.")
+]
+
+
+@peers.command()
+def add(
+    name: Annotated[str, typer.Argument(help="Our name for it.")],
+    protocol: Annotated[Protocol, typer.Option(help="What it speaks.")],
+    role: Annotated[PeerRole, typer.Option(help="What it is: a VEN below us, a VTN above us, business logic.")],
+    url: Url = None,
+    party_id: PartyId = None,
+    client_id: ClientId = None,
+    client_secret_name: SecretName = None,
+    fingerprint: Fingerprint = None,
+    cert: Cert = None,
+    key: KeyName = None,
+    ca: CaName = None,
+    issue_cert: IssueCert = None,
+    key_type: KeyType = "ec",
+    ven_name: VenName = None,
+    program: Programs = None,
+    forward: Forward = False,
+    sign: Sign = False,
+    poll_s: PollS = None,
+    group: Groups = None,
+    target: Targets = None,
+    config: More = None,
+    tenant_id: Tenant = "default",
+    json_to: JsonTo = None,
+) -> None:
+    """Add a peer; prints JSON, with a client secret that is shown once."""
+    configured, above = settings(), role is PeerRole.VTN
+    own = {
+        "ven_name": ven_name, "programs": _pairs("program", program) or None, "forward": forward or None,
+        "sign": sign or None, "poll_s": poll_s, "client_secret_name": client_secret_name,
+        "cert_name": cert if above else None, "key_name": key, "ca_name": ca,
+        "targets": list(target or ()) if above and target else None,
+    }  # fmt: skip
+    more = {name: _json("config", name, text) for name, text in _pairs("config", config).items()}
+    new = NewPeer(
+        tenant_id=tenant_id, protocol=protocol, role=role, name=name, party_id=party_id, client_id=client_id, url=url,
+        fingerprint=fingerprint, groups=tuple(group or ()), granted_targets=() if above else tuple(target or ()),
+        certificate_pem=None if cert is None or above else _read("cert", cert),
+        config={key: value for key, value in own.items() if value is not None} | more,
+    )  # fmt: skip
+    made = within(_add(configured, new, issue_cert, key_type))
+    emit(made, json_to or Path("-"), lambda: None)
+
+
+async def _add(configured: Settings, new: NewPeer, folder: Path | None, key_type: str) -> dict[str, Any]:
+    now = SystemClock().now()
+    files: dict[Path, bytes] = {}
+    if folder is not None:
+        if new.role is PeerRole.VTN or new.certificate_pem is not None:
+            raise InvalidRequest("issue-cert", str(folder), "a VEN that brings no certificate of its own")
+        hosts = ("localhost", "127.0.0.1", urlsplit(openadr2_url(configured)).hostname or "localhost")
+        issued = issue_certificate(folder, new.name, hosts=tuple(dict.fromkeys(hosts)), kind=key_type, at=now)
+        new, files = replace(new, certificate_pem=issued.certificate_pem), issued.files
+    async with _begin(configured) as connection:
+        await connection.execute(insert(tenant).values(id=new.tenant_id, name=new.tenant_id).on_conflict_do_nothing())
+        peer, secret = await add_peer(connection, new, at=now)
+        write_certificates(files)  # a file that cannot be written undoes the peer
+    shown = peer_json(peer, configured)
+    if secret is not None:
+        shown["client_secret"] = secret
+    if files:
+        shown["files"] = {path.stem.replace("-", "_"): str(path.resolve()) for path in files}
+    return shown
+
+
+@peers.command("list")
+def list_all(
+    protocol: AnyProtocol = None,
+    role: AnyRole = None,
+    revoked: Annotated[bool, typer.Option("--revoked", help="Those that were revoked as well.")] = False,
+    tenant_id: Tenant = "default",
+    json_to: JsonTo = None,
+) -> None:
+    """List peers, with when each was last heard."""
+    configured = settings()
+    found = within(_list(configured, tenant_id, protocol, role, revoked))
+
+    def show() -> None:
+        table = Table("protocol", "role", "name", "its id", "address", "last heard", "state")
+        for row in found:
+            party = row.get("ven_id") or row.get("client_id") or row.get("vtn_id") or ""
+            heard = "" if row["last_heard_at"] is None else f"{row['last_heard_at']:%Y-%m-%d %H:%M:%S}"
+            state = "revoked" if row["revoked_at"] else "in force"
+            address = row["url"] if row["role"] == "vtn" else row.get("push_url")
+            table.add_row(row["protocol"], row["role"], row["name"], party, address or "comes to us", heard, state)
+        console.print(table if found else "no peers yet: vpp peers add NAME --protocol openadr3 --role ven")
+
+    emit(found, json_to, show)
+
+
+async def _list(
+    configured: Settings, tenant_id: str, protocol: Protocol | None, role: PeerRole | None, revoked: bool
+) -> list[dict[str, Any]]:
+    async with _begin(configured) as connection:
+        found = await list_peers(connection, tenant_id=tenant_id, protocol=protocol, role=role, revoked=revoked)
+        heard = await last_heard(connection, found)
+    return [peer_json(peer, configured) | {"last_heard_at": heard.get(peer.id)} for peer in found]
+
+
+@peers.command()
+def show(
+    name: Which,
+    protocol: AnyProtocol = None,
+    role: AnyRole = None,
+    tenant_id: Tenant = "default",
+    json_to: JsonTo = None,
+) -> None:
+    """Print one peer as JSON: its ids, addresses and configuration."""
+    configured = settings()
+
+    async def read() -> dict[str, Any]:
+        async with _begin(configured) as connection:
+            peer = await one(connection, name, tenant_id=tenant_id, protocol=protocol, role=role)
+            heard = await last_heard(connection, [peer])
+        return peer_json(peer, configured) | {"last_heard_at": heard.get(peer.id)}
+
+    emit(within(read()), json_to or Path("-"), lambda: None)
+
+
+@peers.command()
+def revoke(
+    name: Which,
+    protocol: AnyProtocol = None,
+    role: AnyRole = None,
+    tenant_id: Tenant = "default",
+    json_to: JsonTo = None,
+) -> None:
+    """End a peer: its tokens and certificate are worth nothing within seconds."""
+    configured = settings()
+
+    async def end() -> Peer:
+        async with _begin(configured) as connection:
+            peer = await one(connection, name, tenant_id=tenant_id, protocol=protocol, role=role, in_force=True)
+            await revoke_peer(connection, peer.id, at=SystemClock().now())
+            return peer
+
+    ended = within(end())
+    emit(
+        {"id": ended.id, "name": ended.name, "revoked": True},
+        json_to,
+        lambda: console.print(f"{ended.name}: revoked", markup=False),
+    )
+
+
+@peers.command("rotate-secret")
+def rotate(
+    name: Which,
+    protocol: AnyProtocol = None,
+    role: AnyRole = None,
+    tenant_id: Tenant = "default",
+    json_to: JsonTo = None,
+) -> None:
+    """Give a peer a new client secret, shown once; the old one and its tokens end."""
+    configured = settings()
+
+    async def turn() -> dict[str, Any]:
+        async with _begin(configured) as connection:
+            peer = await one(connection, name, tenant_id=tenant_id, protocol=protocol, role=role, in_force=True)
+            peer, secret = await rotate_secret(connection, peer.id, tenant_id=tenant_id)
+        return peer_json(peer, configured) | {"client_secret": secret}
+
+    emit(within(turn()), json_to or Path("-"), lambda: None)
+
+
+async def one(
+    connection: AsyncConnection,
+    name: str,
+    *,
+    tenant_id: str,
+    protocol: Protocol | None = None,
+    role: PeerRole | None = None,
+    in_force: bool = False,
+) -> Peer:
+    """Return the peer of a name or id; one that is in force before one that was revoked.
+
+    Raises:
+        NotFound: there is none.
+        Conflict: there are several; protocol and role would tell them apart.
+    """
+    every = await list_peers(connection, tenant_id=tenant_id, protocol=protocol, role=role, revoked=not in_force)
+    named = [peer for peer in every if name in (peer.id, peer.name)]
+    found = [peer for peer in named if peer.revoked_at is None] or named[-1:]
+    if not found:
+        raise NotFound(f"no peer {name}: vpp peers list")
+    if len(found) > 1:
+        kinds = ", ".join(f"{peer.protocol.value} {peer.role.value} ({peer.id})" for peer in found)
+        raise Conflict(f"{name} is the name of {kinds}: give --protocol and --role, or the id")
+    return found[0]
+
+
+@asynccontextmanager
+async def _begin(configured: Settings) -> AsyncIterator[AsyncConnection]:
+    async with bootstrap.open_store(configured) as store, store.begin() as connection:
+        yield connection
+
+
+def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
+    """`KEY=VALUE` texts by key; a key may hold `=` where it is the market context of 2.0b, an address."""
+    pairs: dict[str, str] = {}
+    for text in given or ():
+        split = str.partition if option == "config" else str.rpartition
+        key, sign, value = split(text, "=")
+        if not sign or not key or not value:
+            raise InvalidRequest(f"--{option}", text, "KEY=VALUE")
+        pairs[key] = value
+    return pairs
+
+
+def _json(option: str, key: str, text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        if text[:1] in '{["':
+            raise InvalidRequest(f"--{option} {key}", text, "JSON, or a plain word") from None
+        return text
+
+
+def _read(option: str, path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise InvalidRequest(f"--{option}", path, "a file that can be read") from error
