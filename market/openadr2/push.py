@@ -3,6 +3,7 @@
 A VEN serves the same four services under the address it registered with; each message goes to its own.
 """
 
+import asyncio
 import ssl
 
 import httpx
@@ -33,7 +34,7 @@ class Openadr2Pusher:
 
     Args:
         tls: our certificate and whom we trust, for VENs reached by https; None trusts the system's.
-        timeout_s: for one exchange.
+        timeout_s: for connecting, and for each part of an exchange, which may last twice that in all.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class Openadr2Pusher:
         tls: ssl.SSLContext | None = None,
         timeout_s: float = 15.0,
     ) -> None:
-        self._renderer, self._messages = renderer, messages
+        self._renderer, self._messages, self._within_s = renderer, messages, 2 * timeout_s
         self._verifier = Verifier(MemoryReplayGuard(), clock, required=False)
         self._client = httpx.AsyncClient(
             timeout=timeout_s,
@@ -87,13 +88,13 @@ class Openadr2Pusher:
     async def _post(self, url: str, body: bytes) -> tuple[int, bytes]:
         content = bytearray()
         try:
-            async with self._client.stream("POST", url, content=body) as response:
+            async with asyncio.timeout(self._within_s), self._client.stream("POST", url, content=body) as response:
                 async for part in response.aiter_bytes():
                     content += part
                     if len(content) > MAX_ANSWER_BYTES:
                         raise PeerUnreachable(f"{url} answered with more than {MAX_ANSWER_BYTES} bytes")
                 return response.status_code, bytes(content)
-        except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError, TimeoutError) as error:
             raise PeerUnreachable(f"{url}: {error or type(error).__name__}") from error
 
     def _note(self, direction: Direction, kind: str, status: str, url: str, body: bytes) -> None:

@@ -1,9 +1,8 @@
 """Room openadr2: what the VTN says, as bytes: an event's XML is made once and stamped for each VEN. Called by `vtn`."""
 
-from market.openadr2.codec import Signer, TemplateCache, encode
-from market.openadr2.targets import write_targets
-from market.openadr2.write_events import distribution_around
-from market.openadr2.xml_out import enveloped
+from market.openadr2.codec import EventTemplate, Signer, TemplateCache, encode
+from vpp.domain.errors import InvalidRequest
+from vpp.domain.grid_event import EventStatus, GridEvent
 from vpp.domain.openadr2 import DistributedEvent, DistributeEvents, Openadr2Message
 
 
@@ -30,15 +29,15 @@ class Renderer:
             InvalidRequest: it holds what 2.0b cannot say.
         """
         signer = self._signer if sign else None
-        if not isinstance(message, DistributeEvents):
-            return encode(message, signer=signer)
-        events = "".join(map(self._stamped, message.events))
-        inner = distribution_around(
-            events, request_id=message.request_id, vtn_id=message.vtn_id, response=message.response
-        )
-        return enveloped(inner, signer)
+        if isinstance(message, DistributeEvents):
+            return self._templates.encode(message, signer=signer)
+        return encode(message, signer=signer)
 
-    def _stamped(self, told: DistributedEvent) -> str:
-        template = self._templates.get(told)
-        targets = template.targets if told.targets is None else told.targets
-        return f"{template.before}{write_targets('ei:eiTarget', targets)}{template.after}"
+
+def can_say(event: GridEvent) -> bool:
+    """Whether 2.0b has words for at least one signal of an event, so that it can be told."""
+    try:
+        EventTemplate.of(DistributedEvent(event=event, status=EventStatus.FAR))
+    except InvalidRequest:
+        return False
+    return True

@@ -2,6 +2,7 @@
 
 from vpp.bootstrap.gateway import gateway, openadr2_ven
 from vpp.bootstrap.serve import serve
+from vpp.bootstrap.vtn2 import vtn2
 from vpp.bootstrap.wiring import (
     ADAPTERS,
     MODE_ADAPTERS,
@@ -41,6 +42,7 @@ __all__ = [
     "serve",
     "tools_for",
     "until_stopped",
+    "vtn2",
     "watched_loops",
     "work",
 ]

@@ -36,6 +36,7 @@ RANKS: Mapping[str, int | None] = {
     "gateway": 3,
     "lifecycle": 4,
     "portal": None,
+    "vtn": None,
 }
 """Who goes first when several loops of a simulation are due at the same instant."""
 

@@ -1,4 +1,4 @@
-"""Commands that run the service: up, down, serve, work, gateway, migrate."""
+"""Commands that run the service: up, down, serve, vtn, work, gateway, migrate."""
 
 import asyncio
 from typing import Annotated
@@ -16,15 +16,18 @@ TEND_EVERY_S = 3.0
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port of the portal and the API.")]
+Openadr2Port = Annotated[
+    int | None, typer.Option("--openadr2-port", min=1, max=65535, help="Port of our OpenADR 2.0b VTN; none without it.")
+]
 
 
 @app.command()
-def up(host: Host = "127.0.0.1", port: Port = 8000) -> None:
-    """Run everything on this machine: servers, portal, worker and (where configured) the gateway."""
-    within(_up(settings(), host, port))
+def up(host: Host = "127.0.0.1", port: Port = 8000, openadr2_port: Openadr2Port = None) -> None:
+    """Run everything on this machine: servers, portal, worker and (where configured) the gateway and the VTN."""
+    within(_up(settings(), host, port, openadr2_port))
 
 
-async def _up(configured: Settings, host: str, port: int) -> None:
+async def _up(configured: Settings, host: str, port: int, openadr2_port: int | None) -> None:
     with running_servers(configured) as urls:
         await asyncio.to_thread(migrate_database, urls.database_url)
         environment = {"VPP_DATABASE_URL": urls.database_url, "VPP_REDIS_URL": urls.redis_url}
@@ -32,7 +35,9 @@ async def _up(configured: Settings, host: str, port: int) -> None:
         await children.start("serve", ["serve", "--host", host, "--port", str(port)])
         await children.start("work", ["work"])
         if configured.openadr2_vtn_url is not None:
-            await children.start("gateway", ["gateway"], _next_port(configured))
+            await children.start("gateway", ["gateway"], _metrics_port(configured, 1))
+        if openadr2_port is not None:
+            await _start_vtn(children, configured, host, openadr2_port)
         console.print(f"portal: http://{host}:{port}/   logs: {configured.var_dir / 'log'}   stop: Ctrl-C or vpp down")
         try:
             await bootstrap.until_stopped(_keep(children), _tend(configured))
@@ -41,10 +46,15 @@ async def _up(configured: Settings, host: str, port: int) -> None:
             await children.stop()
 
 
-def _next_port(configured: Settings) -> dict[str, str]:
-    """The gateway's own port for its metrics, beside the worker's on this machine."""
+async def _start_vtn(children: Processes, configured: Settings, host: str, port: int) -> None:
+    arguments = ["vtn", "--host", host, "--port", str(port), "--with-parent"]
+    await children.start("vtn", arguments, _metrics_port(configured, 2))
+
+
+def _metrics_port(configured: Settings, further: int) -> dict[str, str]:
+    """The port for a process's own metrics, beside the worker's on this machine."""
     port = configured.metrics_port
-    return {} if port is None else {"VPP_METRICS_PORT": str(port + 1)}
+    return {} if port is None else {"VPP_METRICS_PORT": str(port + further)}
 
 
 async def _keep(children: Processes) -> None:
@@ -69,9 +79,42 @@ def down() -> None:
 
 
 @app.command()
-def serve(host: Host = "127.0.0.1", port: Port = 8000) -> None:
-    """Portal and API."""
-    within(bootstrap.serve(settings(), host=host, port=port))
+def serve(host: Host = "127.0.0.1", port: Port = 8000, openadr2_port: Openadr2Port = None) -> None:
+    """Portal, API and OpenADR 3 VTN; with a port for it also the OpenADR 2.0b VTN, in a process of its own."""
+    if openadr2_port is None:
+        within(bootstrap.serve(settings(), host=host, port=port))
+    else:
+        within(_serve_both(settings(), host, port, openadr2_port))
+
+
+async def _serve_both(configured: Settings, host: str, port: int, openadr2_port: int) -> None:
+    with running_servers(configured) as urls:
+        environment = {"VPP_DATABASE_URL": urls.database_url, "VPP_REDIS_URL": urls.redis_url}
+        ours = configured.model_copy(update={"database_url": urls.database_url, "redis_url": urls.redis_url})
+        children = Processes(configured.var_dir / "log", environment)
+        await _start_vtn(children, configured, host, openadr2_port)
+        keeping = asyncio.create_task(_keep(children))
+        serving = asyncio.create_task(bootstrap.serve(ours, host=host, port=port))
+        try:
+            await asyncio.wait((keeping, serving), return_when=asyncio.FIRST_COMPLETED)
+            for task in (serving, keeping):
+                if task.done():
+                    task.result()
+        finally:
+            for task in (keeping, serving):
+                task.cancel()
+            await asyncio.gather(keeping, serving, return_exceptions=True)
+            await children.stop()
+
+
+@app.command()
+def vtn(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")],
+    host: Host = "127.0.0.1",
+    with_parent: Annotated[bool, typer.Option(hidden=True, help="Stop when whoever started this has gone.")] = False,
+) -> None:
+    """Our OpenADR 2.0b VTN, for sites and sub-aggregators below us."""
+    within(bootstrap.vtn2(settings(), host=host, port=port, with_parent=with_parent))
 
 
 @app.command()

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Row, and_, func, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vpp.domain.openadr2 import ReportDemand, ReportOffer, ResourceStatus
@@ -132,7 +132,7 @@ async def event_answers(connection: AsyncConnection, event_id: str) -> list[VenA
     latest = (
         select(opted.c.peer_id, opted.c.opt_id, opted.c.opt_in, opted.c.reason)
         .where(opted.c.event_id == event_id, opted.c.cancelled_at.is_(None))
-        .distinct(opted.c.peer_id)
+        .ext(distinct_on(opted.c.peer_id))
         .order_by(opted.c.peer_id, opted.c.received_at.desc(), opted.c.opt_id)
         .subquery()
     )

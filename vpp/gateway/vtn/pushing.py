@@ -6,13 +6,14 @@ after `AGAIN`, twice as late with every further time; one that cannot be reached
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
 
-from vpp.domain.errors import CallerForbidden, NotReady, PeerError
+from vpp.domain.errors import CallerForbidden, InvalidRequest, NotReady, PeerError
 from vpp.domain.openadr2 import Acknowledge, Openadr2Caller, Openadr2Message
 from vpp.gateway.vtn.desk import VtnDesk
 from vpp.gateway.vtn.metrics import PUSHES
@@ -25,6 +26,7 @@ AGAIN = (timedelta(seconds=10), timedelta(minutes=15))
 AT_ONCE = 32
 """Messages under way at the same time."""
 LOOK_AGAIN = timedelta(seconds=30)
+RESOLVE_WITHIN_S = 5.0
 MAX_IN_A_ROW = 20
 """Messages for one VEN before the others have their turn again."""
 
@@ -39,10 +41,17 @@ class _Wait:
 
 
 class PushLoop:
-    """Pushes to every VEN that registered for it."""
+    """Pushes to every VEN that registered for it.
 
-    def __init__(self, desk: VtnDesk, push: Openadr2Push) -> None:
-        self._desk, self._push, self._room = desk, push, desk.room
+    Args:
+        allowed: raises InvalidRequest for an address that must not be called; None takes any, for VENs often
+            live in private networks.
+    """
+
+    def __init__(
+        self, desk: VtnDesk, push: Openadr2Push, *, allowed: Callable[[str], Awaitable[object]] | None = None
+    ) -> None:
+        self._desk, self._push, self._room, self._allowed = desk, push, desk.room, allowed
         self._waits: dict[str, _Wait] = {}
         self._changed = asyncio.Event()
         self._under_way: set[str] = set()
@@ -115,7 +124,7 @@ class PushLoop:
                 return False
             answer = await self._send(ven, message)
             await self._take(ven, answer)
-        except (PeerError, NotReady, CallerForbidden) as error:
+        except (PeerError, NotReady, CallerForbidden, InvalidRequest, TimeoutError) as error:
             PUSHES.labels("failed").inc()
             log.warning("push failed", ven=ven.peer.name, error=str(error)[:300])
             self._put_off(peer_id, generation)
@@ -130,6 +139,9 @@ class PushLoop:
         registration = ven.registration
         if registration is None or registration.transport_address is None:
             raise NotReady("the VEN has no address")
+        if self._allowed is not None:
+            async with asyncio.timeout(RESOLVE_WITHIN_S):
+                await self._allowed(registration.transport_address)
         signs = ven.party is not None and ven.party.xml_signature
         return await self._push.push(registration.transport_address, message, sign=signs)
 

@@ -1,0 +1,151 @@
+"""Room bootstrap: the process of our OpenADR 2.0b VTN (`vpp vtn`)."""
+
+import asyncio
+import os
+import ssl
+from datetime import timedelta
+
+import structlog
+from redis.exceptions import RedisError
+
+from market.openadr2.codec import Signer
+from market.openadr2.push import Openadr2Pusher
+from market.openadr2.rendering import Renderer, can_say
+from market.openadr2.tls import server_context
+from market.openadr2.vtn import Openadr2Vtn, VtnOptions
+from vpp.bootstrap.wiring import clock_for, open_store, until_stopped, watched_loops
+from vpp.config import Settings
+from vpp.domain.errors import NotReady
+from vpp.gateway.notify import AddressRules, CallbackGuard
+from vpp.gateway.vtn import PushLoop, VtnDesk
+from vpp.observability import WatchedClock
+from vpp.peering import SqlMessageLog
+from vpp.ports import Clock
+from vpp.store.engine import Store
+
+REPLAY_KEPT = timedelta(minutes=15)
+"""Longer than a signed message counts as fresh, before and after its timestamp together."""
+PARENT_EVERY_S = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+class ValkeyReplay:
+    """Signed messages that were seen, in Valkey, for all processes and over restarts.
+
+    Where Valkey does not answer, what the process itself remembers has to do.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._redis = store.redis
+
+    async def first_time(self, nonce: str) -> bool:
+        """Return whether this message is new, and remember it."""
+        try:
+            kept = await self._redis.set(f"vtn2:seen:{nonce}", 1, nx=True, ex=int(REPLAY_KEPT.total_seconds()))
+        except (RedisError, OSError, TimeoutError) as error:
+            log.warning("replays are held off by this process alone", error=str(error)[:200])
+            return True
+        return bool(kept)
+
+
+async def vtn2(settings: Settings, *, host: str, port: int, with_parent: bool = False) -> None:
+    """Our OpenADR 2.0b VTN until told to stop.
+
+    Args:
+        with_parent: stop when the process that started this one has gone.
+
+    Raises:
+        NotReady: a certificate is missing, or the address cannot be listened on.
+    """
+    parent = os.getppid()
+    tls, signer = _tls(settings), _signer(settings)
+    with watched_loops(settings) as pulse:
+        async with open_store(settings, pool_size=10) as store, clock_for(settings, "vtn") as clock:
+            watched = WatchedClock(clock, pulse, "vtn")
+            messages = SqlMessageLog(store, clock, days=settings.message_log_days, rows=settings.message_log_rows)
+            desk = vtn2_desk(settings, store, watched)
+            server = Openadr2Vtn(
+                desk, clock, _options(settings), messages=messages, signer=signer, replay=ValkeyReplay(store)
+            )
+            pusher = Openadr2Pusher(clock, Renderer(signer), messages=messages, tls=_client_tls(settings))
+            guard = CallbackGuard(AddressRules()) if settings.openadr2_vtn_push_public_only else None
+            pushing = PushLoop(desk, pusher, allowed=None if guard is None else guard.destination)
+            await desk.open()
+            await server.start(host=host, port=port, tls=tls)
+            log.info("OpenADR 2.0b VTN listens", host=host, port=port, vtn_id=desk.vtn_id, tls=tls is not None)
+            loops = [desk.run(), pushing.run(), messages.run()]
+            try:
+                await until_stopped(*loops, *([_watch_parent(parent)] if with_parent else []))
+            finally:
+                await server.stop()
+                await pusher.close()
+
+
+def vtn2_desk(settings: Settings, store: Store, clock: Clock) -> VtnDesk:
+    """What our VTN says, as the settings have it."""
+    if settings.openadr2_vtn_id.islower():
+        log.warning("some VENs refuse a vtnID without a capital letter", vtn_id=settings.openadr2_vtn_id)
+    return VtnDesk(
+        store,
+        clock,
+        tenant_id=settings.tenant,
+        vtn_id=settings.openadr2_vtn_id,
+        poll=timedelta(seconds=settings.openadr2_vtn_poll_s),
+        must_show_certificate=settings.openadr2_vtn_require_mtls,
+        can_say=can_say,
+    )
+
+
+async def _watch_parent(parent: int) -> None:
+    while True:
+        await asyncio.sleep(PARENT_EVERY_S)
+        if os.getppid() != parent:
+            return
+
+
+def _options(settings: Settings) -> VtnOptions:
+    return VtnOptions(
+        ven_per_s=settings.openadr2_vtn_ven_per_s,
+        address_per_s=settings.openadr2_vtn_address_per_s,
+        stranger_per_s=settings.openadr2_vtn_stranger_per_s,
+        require_signature=settings.openadr2_vtn_require_signature,
+        sign_all=settings.openadr2_vtn_sign,
+        proxies=frozenset(settings.openadr2_vtn_proxies),
+        proxy_header=settings.openadr2_vtn_proxy_header,
+    )
+
+
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    cert, key = settings.openadr2_vtn_cert, settings.openadr2_vtn_key
+    behind_proxy = bool(settings.openadr2_vtn_proxies)
+    if settings.openadr2_vtn_require_mtls and cert is None and not behind_proxy:
+        raise NotReady("VPP_OPENADR2_VTN_REQUIRE_MTLS: set VPP_OPENADR2_VTN_CERT and _KEY, or name the proxies")
+    if cert is None or behind_proxy:
+        return None
+    if key is None:
+        raise NotReady("VPP_OPENADR2_VTN_KEY: the key of VPP_OPENADR2_VTN_CERT is not set")
+    return server_context(cert, key, settings.openadr2_vtn_ca, require_client=settings.openadr2_vtn_require_mtls)
+
+
+def _client_tls(settings: Settings) -> ssl.SSLContext | None:
+    """Our certificate for VENs that are pushed to."""
+    cert, key, ca = settings.openadr2_vtn_cert, settings.openadr2_vtn_key, settings.openadr2_vtn_ca
+    if cert is None or key is None:
+        return None
+    context = ssl.create_default_context(cafile=None if ca is None else str(ca))
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(cert, key)
+    return context
+
+
+def _signer(settings: Settings) -> Signer | None:
+    cert, key = settings.openadr2_vtn_cert, settings.openadr2_vtn_key
+    if cert is None or key is None:
+        if settings.openadr2_vtn_sign:
+            raise NotReady("VPP_OPENADR2_VTN_SIGN: set VPP_OPENADR2_VTN_CERT and _KEY")
+        return None
+    try:
+        return Signer(cert.read_bytes(), key.read_bytes())
+    except OSError as error:
+        raise NotReady(f"VPP_OPENADR2_VTN_CERT: {error}") from error
