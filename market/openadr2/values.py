@@ -6,7 +6,7 @@ Texts arrive schema-valid, yet may lie outside what we can hold: then `InvalidRe
 import math
 import re
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 from vpp.domain.errors import InvalidRequest
 from vpp.domain.time import as_utc
@@ -75,7 +75,7 @@ def read_scaled(text: str, field: str, exponent: int) -> float:
     try:
         number = Decimal(text.strip())
         value = float(number.scaleb(exponent)) if number.is_finite() else math.nan
-    except (InvalidOperation, ValueError, OverflowError) as error:
+    except (ArithmeticError, ValueError) as error:
         raise InvalidRequest(field, text[:40], "a number") from error
     if not math.isfinite(value) or abs(value) > MAX_MAGNITUDE:
         raise InvalidRequest(field, text[:40], f"a finite number of at most {MAX_MAGNITUDE:g}")
