@@ -36,6 +36,7 @@ class Store:
     def __init__(self, database_url: str, redis_url: str, *, pool_size: int = 5) -> None:
         self.database_url = database_url
         self.redis_url = redis_url
+        self.pool_size = pool_size
         self.engine = create_engine(database_url, pool_size=pool_size)
         self.redis: Redis = Redis.from_url(
             redis_url, socket_timeout=10, socket_connect_timeout=5, health_check_interval=30

@@ -3,6 +3,12 @@
 Made by bootstrap for `market/openadr3` and whoever else acts as business logic here.
 """
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from vpp.domain.openadr3 import ObjectDraft, ObjectKind, ObjectQuery, StoredObject
 from vpp.peering.openadr3.changes import Changes, NobodyTold
 from vpp.peering.openadr3.read import client_of_ven_name, find_object, granted_targets, select_objects
@@ -18,16 +24,23 @@ class SqlObjectShelf:
         self._store = store
         self._clock = clock
         self._changes = changes or NobodyTold()
-        self._reading = store.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._engine = store.engine.execution_options(isolation_level="AUTOCOMMIT")
+        # Waiting for a connection of the pool is cheaper than opening one more and closing it again at once.
+        self._turns = asyncio.Semaphore(max(1, store.pool_size - 1))
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[AsyncConnection]:
+        async with self._turns, self._engine.connect() as connection:
+            yield connection
 
     async def select(self, query: ObjectQuery) -> list[StoredObject]:
         """See `ObjectShelf.select`."""
-        async with self._reading.connect() as connection:
+        async with self._reading() as connection:
             return await select_objects(connection, query)
 
     async def find(self, kind: ObjectKind, object_id: str, *, tenant_id: str) -> StoredObject | None:
         """See `ObjectShelf.find`."""
-        async with self._reading.connect() as connection:
+        async with self._reading() as connection:
             return await find_object(connection, kind, object_id, tenant_id=tenant_id)
 
     async def create(self, draft: ObjectDraft) -> StoredObject:
@@ -49,10 +62,10 @@ class SqlObjectShelf:
 
     async def granted_targets(self, client_id: str, *, tenant_id: str) -> frozenset[str]:
         """See `ObjectShelf.granted_targets`."""
-        async with self._reading.connect() as connection:
+        async with self._reading() as connection:
             return await granted_targets(connection, client_id, tenant_id=tenant_id)
 
     async def client_of_ven_name(self, ven_name: str, *, tenant_id: str) -> str | None:
         """See `ObjectShelf.client_of_ven_name`."""
-        async with self._reading.connect() as connection:
+        async with self._reading() as connection:
             return await client_of_ven_name(connection, ven_name, tenant_id=tenant_id)
