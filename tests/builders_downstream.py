@@ -1,6 +1,6 @@
 """Builders for events told downstream."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -32,7 +32,7 @@ class PlainTranslator:
         return {"programID": program_id}, ()
 
     def from_openadr3(
-        self, body: Mapping[str, Any], *, modification_number: int
+        self, body: Mapping[str, Any], *, modification_number: int, descriptors: Sequence[Mapping[str, Any]] = ()
     ) -> tuple[GridEvent, tuple[Unsaid, ...]]:
         raise NotImplementedError
 

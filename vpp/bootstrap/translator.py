@@ -1,6 +1,6 @@
 """Room bootstrap: the one place where OpenADR 2.0b and 3 meet, as `vpp.ports.EventTranslator`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from market.openadr2.sayable import unsaid_in_openadr2
@@ -17,14 +17,18 @@ class Translator:
         return request_of(body), unsaid
 
     def from_openadr3(
-        self, body: Mapping[str, Any], *, modification_number: int
+        self,
+        body: Mapping[str, Any],
+        *,
+        modification_number: int,
+        descriptors: Sequence[Mapping[str, Any]] = (),
     ) -> tuple[GridEvent, tuple[Unsaid, ...]]:
         """Return the event an OpenADR 3 body states, and what of the body it does not say.
 
         Raises:
             InvalidRequest: the body is no event.
         """
-        return from_openadr3(body, modification_number=modification_number)
+        return from_openadr3(body, modification_number=modification_number, descriptors=descriptors)
 
     def unsaid_in_openadr2(self, event: GridEvent) -> tuple[Unsaid, ...]:
         """Return what of the event OpenADR 2.0b has no words for."""

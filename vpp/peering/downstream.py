@@ -22,8 +22,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from vpp.domain.errors import Conflict, InvalidRequest, NotFound
 from vpp.domain.grid_event import EventStatus, GridEvent, Unsaid
 from vpp.domain.peer import Protocol
+from vpp.domain.target_text import target_text
 from vpp.domain.time import as_utc
+from vpp.peering.downstream3 import OPENADR3_ORIGIN, tell_openadr3, unsaid_in_openadr3
 from vpp.peering.grid_event_json import event_from_json, event_to_json
+from vpp.peering.openadr3 import Changes
 from vpp.ports import EventTranslator
 from vpp.store.tables.downstream import grid_event, grid_event_version
 
@@ -51,9 +54,11 @@ class Published:
 
 
 def unsaid_of(event: GridEvent, translator: EventTranslator) -> dict[Protocol, tuple[Unsaid, ...]]:
-    """Return what each protocol has no words for."""
-    _, in_openadr3 = translator.to_openadr3(event, program_id=event.program)
-    return {Protocol.OPENADR2: translator.unsaid_in_openadr2(event), Protocol.OPENADR3: in_openadr3}
+    """Return what each protocol has no words for; `event` where it is not told in that protocol at all."""
+    return {
+        Protocol.OPENADR2: translator.unsaid_in_openadr2(event),
+        Protocol.OPENADR3: unsaid_in_openadr3(event, translator),
+    }
 
 
 async def publish(
@@ -64,10 +69,15 @@ async def publish(
     at: datetime,
     origin: str = "operator",
     translator: EventTranslator,
+    changes: Changes | None = None,
 ) -> Published:
     """Store a new event and tell whoever listens.
 
     Told again with what one of its versions said, nothing changes and the event comes back as it stands.
+
+    Args:
+        origin: `operator`, or where it was forwarded from (`peer:<id>/<event id>`, `openadr3/<object id>`).
+        changes: who is told that the objects of our OpenADR 3 VTN changed; None tells the event in 2.0b only.
 
     Raises:
         Conflict: the id is that of another event.
@@ -84,6 +94,8 @@ async def publish(
     if added.first() is None:
         return await _again(connection, event, tenant_id=tenant_id, origin=origin, translator=translator)
     await _remember(connection, event, at)
+    if changes is not None:
+        await tell_openadr3(connection, event, None, tenant_id=tenant_id, at=at, translator=translator, changes=changes)
     return Published(event, unsaid_of(event, translator))
 
 
@@ -97,6 +109,7 @@ async def modify(
     translator: EventTranslator,
     expected_number: int | None = None,
     revive: bool = False,
+    changes: Changes | None = None,
 ) -> Published:
     """Change an event: `change` gets it as it stands, locked, and returns it as it shall be.
 
@@ -127,7 +140,7 @@ async def modify(
         raise Conflict(f"event {event_id!r} is cancelled")
     if stands.status_at(at) is EventStatus.COMPLETED:
         raise Conflict(f"event {event_id!r} is over since {stands.end_at}")
-    return await _store(connection, changed, at=at, translator=translator)
+    return await _store(connection, row, changed, at=at, translator=translator, changes=changes)
 
 
 async def cancel(
@@ -139,6 +152,7 @@ async def cancel(
     translator: EventTranslator,
     expected_number: int | None = None,
     reason: str = "",
+    changes: Changes | None = None,
 ) -> Published:
     """Withdraw an event, before it or during it; withdrawn twice is withdrawn once.
 
@@ -154,14 +168,7 @@ async def cancel(
     if stands.status_at(at) is EventStatus.COMPLETED:
         raise Conflict(f"event {event_id!r} is over since {stands.end_at}")
     cancelled = replace(stands, cancelled=True, modification_reason=reason)
-    return await _store(connection, cancelled, at=at, translator=translator)
-
-
-async def link_openadr3(connection: AsyncConnection, event_id: str, openadr3_id: str) -> None:
-    """Remember which object of our OpenADR 3 VTN tells this event."""
-    await connection.execute(
-        update(grid_event).where(grid_event.c.event_id == event_id).values(openadr3_id=openadr3_id)
-    )
+    return await _store(connection, row, cancelled, at=at, translator=translator, changes=changes)
 
 
 async def _again(
@@ -199,7 +206,13 @@ def _expect(stands: GridEvent, expected_number: int | None) -> None:
 
 
 async def _store(
-    connection: AsyncConnection, event: GridEvent, *, at: datetime, translator: EventTranslator
+    connection: AsyncConnection,
+    row: Row[Any],
+    event: GridEvent,
+    *,
+    at: datetime,
+    translator: EventTranslator,
+    changes: Changes | None,
 ) -> Published:
     """Write the next version of an event whose row is locked."""
     event = replace(event, modification_number=event.modification_number + 1, modified_at=as_utc(at, "at"))
@@ -208,6 +221,10 @@ async def _store(
         update(grid_event).where(grid_event.c.event_id == event.event_id).values(**_columns(event, at))
     )
     await _remember(connection, event, at)
+    if changes is not None and not row.origin.startswith(OPENADR3_ORIGIN):
+        await tell_openadr3(
+            connection, event, row.openadr3_id, tenant_id=row.tenant_id, at=at, translator=translator, changes=changes
+        )
     return Published(event, unsaid_of(event, translator))
 
 
@@ -248,5 +265,7 @@ def _check(event: GridEvent) -> None:
         raise InvalidRequest("series", len(event.series), f"at most {MAX_SERIES}")
     if sum(len(series.intervals) for series in event.series) > MAX_INTERVALS:
         raise InvalidRequest("intervals", "too many", f"at most {MAX_INTERVALS} in all series together")
+    for target in (*event.targets, *(target for series in event.series for target in series.targets)):
+        target_text(target)
     if event.modification_number > MAX_NUMBER:
         raise InvalidRequest("modification_number", event.modification_number, f"at most {MAX_NUMBER}")

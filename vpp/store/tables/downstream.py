@@ -33,3 +33,18 @@ grid_event_version = Table(
     Column("event", JSONB, nullable=False),
     Column("stated_at", UtcInstant, nullable=False),
 )
+
+received_event = Table(
+    "received_event",
+    metadata,
+    Column("source", ForeignKey("peer.id"), primary_key=True),
+    Column("event_id", Text, primary_key=True),
+    Column("tenant_id", ForeignKey("tenant.id"), nullable=False, index=True),
+    Column("event", JSONB, nullable=False),
+    Column("received_at", UtcInstant, nullable=False),
+    Column("changed_at", UtcInstant, nullable=False),
+    Column("forwarded_as", ForeignKey("grid_event.event_id"), unique=True),
+    Column("refusal", Text),
+)
+"""Events of VTNs above us as they last stood; `forwarded_as` is what we made of one for those below us, which
+follows it from then on; `refusal` is why it, or its last change, could not be passed on."""
