@@ -5,20 +5,27 @@ The VTN shares no code with ours. Its switches are deviations met at real server
 
 import asyncio
 import base64
+import os
+import shutil
+import socket
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from aiohttp import web
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from market.openadr3.client import Openadr3Client, Where
 from market.openadr3.client_auth import Credential
 from market.openadr3.client_http import Wire
+from market.openadr3.client_mqtt import MqttEar
 from market.openadr3.events import from_openadr3, to_openadr3
 from tests.builders_gateway import FlatProgram, Fleet
 from vpp.domain.grid_event import GridEvent, Unsaid
@@ -27,6 +34,7 @@ from vpp.domain.ven3 import ReportValue, VenWanted
 from vpp.gateway.ven3 import About, Openadr3Ven, Ven3Terms
 from vpp.ports import Clock, MessageLog
 from vpp.store.engine import Store
+from vpp.store.tables.openadr3_ven import openadr3_event_seen
 
 CLIENT, SECRET = "ven_client", "999"
 KINDS = ("programs", "events", "reports", "subscriptions", "vens", "resources")
@@ -328,6 +336,7 @@ async def running_ven3(
     fleet: Fleet | None = None,
     figures: SetFigures | None = None,
     wake: asyncio.Event | None = None,
+    hears: bool = False,
     wanted: VenWanted | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
     secret: str = SECRET,
@@ -352,19 +361,40 @@ async def running_ven3(
             translator=Translator(),
             figures=figures or SetFigures(),
             wake=wake,
+            ear=MqttEar(client, client_id=client_id) if hears else None,
         )
 
 
 async def only_event(store: Store) -> dict[str, Any]:
     """The one row of events seen, as a mapping."""
-    from sqlalchemy import select
-
-    from vpp.store.tables.openadr3_ven import openadr3_event_seen
-
     async with store.begin() as connection:
         return dict((await connection.execute(select(openadr3_event_seen))).mappings().one())
 
 
-def hour(at: datetime, hours: float) -> datetime:
-    """An instant so many hours later."""
-    return at + timedelta(hours=hours)
+@asynccontextmanager
+async def mosquitto(folder: Path) -> AsyncIterator[int]:
+    """A real MQTT broker on loopback, by its port; the test skips where there is none to start."""
+    found = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if found is None:
+        pytest.skip("no mosquitto on this machine: apt-get install mosquitto")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = int(free.getsockname()[1])
+    config = folder / "mosquitto.conf"
+    config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n")
+    process = await asyncio.create_subprocess_exec(
+        found, "-c", str(config), stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+    )
+    try:
+        async with asyncio.timeout(5):
+            while True:
+                with suppress(OSError):
+                    _, writer = await asyncio.open_connection("127.0.0.1", port)
+                    writer.close()
+                    await writer.wait_closed()
+                    break
+                await asyncio.sleep(0.01)
+        yield port
+    finally:
+        process.terminate()
+        await process.wait()
