@@ -15,6 +15,7 @@ from lxml import etree
 
 from market.openadr2.names import EI, OADR, POWER, PREFIXES, PYLD, SCALE, SCHEMA_VERSION, XCAL
 from market.openadr2.parse import NAMESPACES_OF, declared_encoding
+from market.openadr2.targets import target_rank
 
 _LEADING_BLANK = re.compile(rb"\A(?:\xef\xbb\xbf)?\s+(?=<)")
 _DECLARED_ENCODING = re.compile(
@@ -41,6 +42,13 @@ _INSTANTS = tuple(
         (EI, "modificationDateTime"),
         (EI, "statusDateTime"),
     )
+)
+_UNCOLLAPSED = (
+    *_DURATIONS,
+    *(
+        etree.QName(space, name).text
+        for space, name in ((SCALE, "siScaleCode"), (EI, "responseCode"), (OADR, "oadrResponseRequired"))
+    ),
 )
 _FLAGS = tuple(
     etree.QName(space, name).text
@@ -196,6 +204,30 @@ def _no_length(root: Any) -> bool:
     return found
 
 
+def _several_targets(root: Any) -> bool:
+    """An opt for several addressees has one eiTarget each; the schema wants them in one, by kind."""
+    found = False
+    for opt in _each(root, f"{{{OADR}}}oadrCreateOpt"):
+        first, *others = opt.findall(f"{{{EI}}}eiTarget") or [None]
+        for other in others:
+            first.extend(list(other))
+            opt.remove(other)
+            found = True
+        if others:
+            first[:] = sorted(first, key=lambda part: target_rank(part.tag))
+    return found
+
+
+def _blanks(root: Any) -> bool:
+    """The schema has these as strings of a pattern, in which a line break counts."""
+    found = False
+    for element in _each(root, *_UNCOLLAPSED):
+        if not len(element) and element.text and element.text != element.text.strip():
+            element.text = element.text.strip()
+            found = True
+    return found
+
+
 def _texts(root: Any, tags: tuple[str, ...], change: Callable[[str], str | None]) -> bool:
     found = False
     for element in _each(root, *tags):
@@ -273,11 +305,25 @@ DEVIATIONS = (
         _undecided,
     ),
     Deviation(
+        "several-targets-in-opt",
+        "an oadrCreateOpt with an eiTarget for each addressee",
+        "openleadr 0.5",
+        "one eiTarget with all of them",
+        _several_targets,
+    ),
+    Deviation(
         "length-unknown",
         "a duration of P%P",
         "pyoadr-ven 0.6 for values without an end",
         "no duration",
         _no_length,
+    ),
+    Deviation(
+        "blanks-around-value",
+        "a duration, scale, response code or responseRequired with line breaks around it",
+        "pretty-printers that wrap text",
+        "the value without them",
+        _blanks,
     ),
     Deviation(
         "duration-with-fraction",

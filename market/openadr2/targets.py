@@ -62,6 +62,12 @@ def _read(part: Any) -> Target:
     return Target(TargetKind.OTHER, "|".join(content(leaf) for leaf in part), part.tag.rpartition("}")[2])
 
 
+def target_rank(tag: str) -> int:
+    """Return where an element stands among those of an EiTargetType; unknown ones at the end."""
+    name = tag.rpartition("}")[2]
+    return _ORDER.index(name) if name in _ORDER else len(_ORDER)
+
+
 def sayable(target: Target) -> bool:
     """Whether 2.0b has an element for this kind of addressee."""
     return _name(target) in _ORDER
