@@ -1,0 +1,139 @@
+"""What our OpenADR 3 VEN reports of a real fleet, and how bootstrap makes it from a peer."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from tests.builders_dispatch import World, a_world
+from tests.builders_peering import stored_peer
+from tests.builders_ven3 import CLIENT, SECRET, NullLog, fake_vtn
+from tests.clock import FixedClock
+from vpp.bootstrap.ven3 import Vens3
+from vpp.config import Settings
+from vpp.domain.errors import InvalidRequest
+from vpp.domain.peer import Peer, PeerRole, Protocol
+from vpp.domain.time import Interval
+from vpp.gateway.ven3 import About, FleetFigures, Ven3Terms
+from vpp.gateway.ven3.figures import OFFERED
+from vpp.store.engine import Store
+from vpp.store.tables.openadr3_ven import openadr3_event_seen
+
+
+async def told(world: World, about: About, interval: Interval) -> dict[str, Any]:
+    figures = FleetFigures(world.commitment.tenant_id, max_age_s=900.0)
+    async with world.store.begin() as connection:
+        found = {kind: await figures.value(connection, kind, about, interval) for kind in OFFERED}
+    return {kind: value.value for kind, value in found.items() if value is not None}
+
+
+async def test_what_is_reported_is_what_the_fleet_measured(store: Store) -> None:
+    world = await a_world(store, 12.0)
+    about = About(world.commitment.source, world.commitment.external_id, world.commitment.program)
+    start_at = world.clock.now()
+    await world.play(3)
+    await world.report()
+    during = Interval(start_at, world.clock.now())
+    said = await told(world, about, during)
+    assert said["DELTA_USAGE"] == pytest.approx(-12.0 * 0.25, rel=0.05)  # delivered: less consumption
+    assert said["OPERATING_STATE"] == "IDLE_CURTAILED"
+    assert "DEMAND" not in said  # the sites export, of which DEMAND has no word
+    assert said["STORAGE_USABLE_CAPACITY"] == pytest.approx(6 * 13.5)
+    assert said["STORAGE_MAX_DISCHARGE_POWER"] == pytest.approx(30.0)
+    level = sum(world.battery(site.id).soc for site in world.sites) / len(world.sites)
+    assert said["STORAGE_CHARGE_LEVEL"] == pytest.approx(100 * level)
+    assert said["LOAD_SHED_DELTA_AVAILABLE"] == pytest.approx(30.0 - world.delivered_kw())
+
+    world.silent.update(site.id for site in world.sites[:2])
+    world.clock.advance(timedelta(minutes=30))
+    await world.report()
+    later = Interval(world.clock.now() - timedelta(minutes=5), world.clock.now())
+    assert await told(world, about, later) == {"OPERATING_STATE": "ERROR"}  # two of six are silent: no sums
+
+
+async def test_consumption_is_reported_while_there_is_some(store: Store) -> None:
+    world = await a_world(store, 12.0)
+    start_at = world.clock.now()
+    world.clock.advance(timedelta(hours=1))
+    await world.report()
+    other = About("openadr3:utility", "an event of prices", world.commitment.program)
+    said = await told(world, other, Interval(start_at, world.clock.now()))
+    assert said["USAGE"] == pytest.approx(said["DEMAND"])
+    assert said["DEMAND"] > 0
+    assert said["OPERATING_STATE"] == "RUNNING_OPTED_OUT"
+    assert "DELTA_USAGE" not in said
+
+
+async def test_bootstrap_makes_a_ven_from_a_peer(store: Store, clock: FixedClock, tmp_path: Path) -> None:
+    (tmp_path / "vtn-secret").write_text(SECRET + "\n")
+    settings = Settings(secrets_dir=tmp_path, tenant="default", public_url="https://vpp.example/")
+    vens = Vens3(settings, store, clock, NullLog(), seed=1)
+    async with fake_vtn(clock) as vtn:
+        vtn.event(300.0)
+        await stored_peer(
+            store,
+            "utility",
+            role=PeerRole.VTN,
+            url=vtn.url,
+            client_id=CLIENT,
+            config={"client_secret_name": "vtn-secret", "programs": {"Flat": "elrp"}, "push": "webhook"},
+        )
+        (peer,) = await vens.peers()
+        ven = vens.make(peer)
+        try:
+            await ven.step()
+        finally:
+            await ven.close()
+        (subscription,) = vtn.objects["subscriptions"].values()
+    assert subscription["objectOperations"][0]["callbackUrl"] == "https://vpp.example/openadr3/callback/utility"
+    async with store.begin() as connection:
+        row = (await connection.execute(select(openadr3_event_seen))).one()
+    assert (row.source, row.program) == ("openadr3:utility", "elrp")
+
+
+@pytest.mark.parametrize(
+    ("config", "field"),
+    [
+        ({}, "config.client_secret_name"),
+        ({"client_secret_name": "nowhere"}, "config.client_secret_name"),
+        ({"programs": ["Flat"]}, "config.programs"),
+        ({"push": "pigeon"}, "config.push"),
+        ({"push": ["webhook", "mqtt"]}, "VPP_PUBLIC_URL"),
+        ({"poll_s": 0}, "config.poll_s"),
+        ({"resources": "fleet"}, "config.resources"),
+        ({"attributes": {"LOCATION": [True]}}, "config.attributes.LOCATION"),
+        ({"client_secret_name": "vtn-secret", "ca_name": "nowhere.pem"}, "config.ca_name"),
+    ],
+)
+def test_a_peer_that_cannot_work_is_refused_by_the_field(
+    clock: FixedClock, tmp_path: Path, config: dict[str, Any], field: str
+) -> None:
+    (tmp_path / "vtn-secret").write_text(SECRET)
+    store = Store("postgresql://nobody@127.0.0.1:1/x", "redis://127.0.0.1:1")
+    vens = Vens3(Settings(secrets_dir=tmp_path), store, clock, NullLog(), seed=1)
+    with pytest.raises(InvalidRequest) as refused:
+        vens.make(a_peer(config))
+    assert refused.value.field == field
+
+
+def a_peer(config: dict[str, Any]) -> Peer:
+    return Peer(
+        id="p1",
+        tenant_id="t1",
+        protocol=Protocol.OPENADR3,
+        role=PeerRole.VTN,
+        name="utility",
+        client_id="us",
+        url="https://vtn.example",
+        config=config,
+    )
+
+
+def test_a_ven_is_known_by_the_name_agreed_with_the_vtn() -> None:
+    def named(**config: Any) -> str:
+        terms = Ven3Terms.of(a_peer(config), ven_name="vpp", poll_s=60.0, public_url=None, seed=1)
+        return terms.wanted.name
+
+    assert (named(), named(ven_name="north")) == ("vpp", "north")
