@@ -1,17 +1,27 @@
 """What tests of notifications share: a subscriber's web server, certificates, a real MQTT broker, subscriptions."""
 
 import asyncio
+import base64
 import datetime as dt
+import getpass
+import hashlib
 import ipaddress
 import json
+import os
 import random
+import shutil
+import socket
 import ssl
+import subprocess
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import aiomqtt
+import pytest
 from aiohttp import web
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -19,11 +29,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from tests.builders_processes import free_port
 from tests.clock import FixedClock
 from vpp.domain.openadr3 import VERSION, ObjectDraft, ObjectKind, StoredObject
 from vpp.domain.peer import PeerRole, Protocol
 from vpp.gateway.notify import (
     AddressRules,
+    BrokerAddress,
     CallbackClient,
     CallbackGuard,
     Outbox,
@@ -262,3 +274,111 @@ class Unchanging(random.Random):
 
     def uniform(self, a: float, b: float) -> float:
         return b
+
+
+MOSQUITTO = shutil.which("mosquitto", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"]))
+PLUGIN = next(iter(sorted(Path("/usr/lib").glob("*/mosquitto_dynamic_security.so"))), None)
+ADMIN, ADMIN_WORD = "vtn", "a word for tests"
+
+
+class MqttBroker:
+    """A real mosquitto with the dynamic security plugin, keeping its state in a folder; plain and TLS ports."""
+
+    def __init__(self, folder: Path) -> None:
+        if MOSQUITTO is None or PLUGIN is None:
+            pytest.skip("mosquitto is not on this machine: apt-get install --no-install-recommends mosquitto")
+        self.folder, self.port, self.tls_port = folder, free_port(), free_port()
+        self.certificates = certificates(folder, "broker.example.com")
+        self._process: subprocess.Popen[bytes] | None = None
+        salt = os.urandom(12)
+        word = hashlib.pbkdf2_hmac("sha512", ADMIN_WORD.encode(), salt, 101)
+        kinds = ("publishClientSend", "publishClientReceive", "subscribePattern")
+        rules = [{"acltype": kind, "topic": "$CONTROL/dynamic-security/#", "allow": True} for kind in kinds]
+        admin = {
+            "username": ADMIN, "password": base64.b64encode(word).decode(), "salt": base64.b64encode(salt).decode(),
+            "iterations": 101, "roles": [{"rolename": "admin"}],
+        }  # fmt: skip
+        state = {"clients": [admin], "roles": [{"rolename": "admin", "acls": rules}]}
+        (folder / "users.json").write_text(json.dumps(state))
+        (folder / "broker.conf").write_text(
+            f"user {getpass.getuser()}\nper_listener_settings false\nallow_anonymous false\n"
+            f"plugin {PLUGIN}\nplugin_opt_config_file {folder / 'users.json'}\n"
+            f"persistence true\npersistence_location {folder}/\nmax_queued_messages 1000\nmax_packet_size 200000\n"
+            f"listener {self.port} 127.0.0.1\n"
+            f"listener {self.tls_port} 127.0.0.1\ncafile {self.certificates.ca}\n"
+            f"certfile {self.certificates.cert}\nkeyfile {self.certificates.key}\n"
+        )
+
+    @property
+    def address(self) -> BrokerAddress:
+        return BrokerAddress("127.0.0.1", self.port, None, ADMIN, ADMIN_WORD)
+
+    def start(self) -> None:
+        assert MOSQUITTO is not None
+        with (self.folder / "broker.log").open("ab") as output:
+            self._process = subprocess.Popen(
+                [MOSQUITTO, "-c", str(self.folder / "broker.conf")], stdout=output, stderr=output
+            )
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self.tls_port), timeout=1):
+                return
+            time.sleep(0.02)
+        raise TimeoutError((self.folder / "broker.log").read_text())
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(10)
+            self._process = None
+
+
+@dataclass(slots=True)
+class Listener:
+    """An MQTT client, and what it was sent."""
+
+    client: aiomqtt.Client
+    got: list[aiomqtt.Message] = field(default_factory=list)
+    closed: asyncio.Event = field(default_factory=asyncio.Event)
+    news: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    async def until(self, count: int, *, within_s: float = 5.0) -> list[aiomqtt.Message]:
+        """Return what came once there is so much of it."""
+        async with asyncio.timeout(within_s), self.news:
+            await self.news.wait_for(lambda: len(self.got) >= count)
+        return self.got
+
+    async def allowed(self, topic: str) -> bool:
+        """Whether the broker lets it subscribe."""
+        answer = await self.client.subscribe(topic, qos=1)
+        return all(code.value < 0x80 if hasattr(code, "value") else code < 0x80 for code in answer)  # type: ignore[union-attr]
+
+    async def read(self) -> None:
+        with suppress(aiomqtt.MqttError):
+            async for message in self.client.messages:
+                self.got.append(message)
+                async with self.news:
+                    self.news.notify_all()
+        self.closed.set()
+
+
+@asynccontextmanager
+async def listener(
+    port: int, username: str | None, password: str | None, *, version: str = "3.1.1", session: str | None = None,
+    tls: ssl.SSLContext | None = None,
+) -> AsyncIterator[Listener]:  # fmt: skip
+    """Connect a subscriber; with `session` the broker keeps what is sent while it is away (3.1.1)."""
+    newer = version == "5"
+    client = aiomqtt.Client(
+        "127.0.0.1", port, username=username, password=password, identifier=session, timeout=5, tls_context=tls,
+        clean_session=None if newer else session is None,
+        protocol=aiomqtt.ProtocolVersion.V5 if newer else aiomqtt.ProtocolVersion.V311,
+    )  # fmt: skip
+    async with client:
+        made = Listener(client)
+        reading = asyncio.create_task(made.read())
+        try:
+            yield made
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)

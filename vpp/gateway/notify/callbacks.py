@@ -86,7 +86,9 @@ class CallbackClient:
             method,
             url,
             content=body,
-            headers={name: value.encode() for name, value in (*headers.items(), ("host", to.url.netloc.decode()))},
+            headers={
+                name.encode(): value.encode() for name, value in (*headers.items(), ("host", to.url.netloc.decode()))
+            },
         )
         # The certificate must be the named host's, though the connection goes to a number.
         request.extensions["sni_hostname"] = to.url.raw_host.decode()

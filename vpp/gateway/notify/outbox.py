@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Row, and_, delete, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Row, Update, and_, delete, exists, func, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from vpp.domain.openadr3 import Operation, StoredObject
+from vpp.domain.openadr3 import VERSION, Operation, StoredObject
 from vpp.gateway.notify.policy import Policy
 from vpp.peering import MQTT_CHANNEL, from_snapshot
 from vpp.ports import Clock
@@ -65,9 +66,25 @@ class Outbox:
         """Claim subscribers' channels that have something to tell and are due."""
         return await self._claim(channels.c.subscription_id.is_not(None) & _pending, limit)
 
-    async def claim_mqtt(self) -> bool:
-        """Claim the broker's channel, whether or not anything waits; True also where it is ours already."""
-        return bool(await self._claim(channels.c.id == MQTT_CHANNEL, 1))
+    async def open_mqtt(self) -> None:
+        """See to it that the broker has a channel."""
+        now = self.clock.now()
+        row = {
+            "id": MQTT_CHANNEL, "api_version": VERSION, "wants": [], "created_at": now, "next_attempt_at": now,
+            "failures": 0, "gone": False, "ending": False,
+        }  # fmt: skip
+        async with self._store.begin() as connection:
+            await connection.execute(insert(channels).values(row).on_conflict_do_nothing())
+
+    async def claim_mqtt(self) -> Channel | None:
+        """Claim the broker's channel, whether or not anything waits, also where it is ours already."""
+        claimed = await self._claim(channels.c.id == MQTT_CHANNEL, 1)
+        return claimed[0] if claimed else None
+
+    async def count_attempt(self, message_id: int) -> None:
+        """Note that one message could not be told."""
+        async with self._store.begin() as connection:
+            await connection.execute(_one_attempt_more(message_id))
 
     async def _claim(self, which: ColumnElement[bool], limit: int) -> list[Channel]:
         now = self.clock.now()
@@ -124,8 +141,7 @@ class Outbox:
                 await connection.execute(delete(channels).where(channels.c.id == channel.id))
                 return False
             if message_id is not None:
-                count = update(notifications).where(notifications.c.id == message_id)
-                await connection.execute(count.values(attempts=notifications.c.attempts + 1))
+                await connection.execute(_one_attempt_more(message_id))
             await self._set(
                 connection, channel.id, failures=failures, first_failed_at=first_failed_at, last_error=why[:300],
                 broken_at=(channel.broken_at or now) if broken else None, gone=gone, next_attempt_at=now + wait,
@@ -173,6 +189,11 @@ class Outbox:
     async def _set(self, connection: AsyncConnection, channel_id: str, **values: object) -> bool:
         ours = and_(channels.c.id == channel_id, channels.c.claimed_by == self._name)
         return (await connection.execute(update(channels).where(ours).values(**values))).rowcount > 0
+
+
+def _one_attempt_more(message_id: int) -> Update:
+    counted = update(notifications).where(notifications.c.id == message_id)
+    return counted.values(attempts=notifications.c.attempts + 1)
 
 
 def _channel(row: Row[tuple[object, ...]]) -> Channel:
