@@ -35,6 +35,7 @@ class ScriptedVtn:
         raw: bytes answered to a poll instead of anything else.
         ahead: how far its clock is ahead of the machine's; None tells no time.
         delay: awaited before each answer.
+        cancel_with_update: reports cancelled in the answer to values.
     """
 
     url: str = ""
@@ -53,6 +54,7 @@ class ScriptedVtn:
     registration_id: str = "reg-7"
     signer: Signer | None = None
     delay: Callable[[], Any] | None = None
+    cancel_with_update: m.CancelReports | None = None
 
     def all(self, kind: type[M]) -> list[M]:
         """Every message of a kind, as heard."""
@@ -98,7 +100,7 @@ class ScriptedVtn:
             case m.RegisterReports():
                 return m.RegisteredReports(response=OK, demands=self.demands, ven_id=self.ven_id)
             case m.UpdateReports():
-                return m.UpdatedReports(response=OK, ven_id=self.ven_id)
+                return m.UpdatedReports(response=OK, cancel=self.cancel_with_update, ven_id=self.ven_id)
             case m.CreateOpt():
                 return m.CreatedOpt(response=OK, opt_id=message.opt_id)
             case m.CancelOpt():
