@@ -9,7 +9,7 @@ by its version and not changed twice.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -57,6 +57,16 @@ class Intake:
     desk: EventDesk
     translator: EventTranslator
     program_of: Mapping[str, str]
+
+    async def changed(self, told: Sequence[EventSeen], programs: Mapping[str, ProgramSeen]) -> tuple[EventSeen, ...]:
+        """Return the events that are not held as they are told: most of a full read is, at most polls."""
+        digests = {}
+        for each in told:
+            program = programs.get(each.program_id)
+            digests[each.event_id] = _digest(_with_defaults(each, program), self._our_program(each.program_id, program))
+        async with self.store.begin() as connection:
+            known = await seen.unchanged(connection, self.source, digests)
+        return tuple(each for each in told if each.event_id not in known)
 
     async def take(self, told: EventSeen, program: ProgramSeen | None, *, confirmed: bool = False) -> Told:
         """Take an event as told; `confirmed` says that it was asked for by its id, not found in a list.

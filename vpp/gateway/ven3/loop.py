@@ -41,6 +41,8 @@ MAX_RETRY_S = 300.0
 MAX_POLL_S = 86_400.0
 RESYNC = timedelta(minutes=15)
 """How often programmes, our VEN object and subscriptions are looked after."""
+KEPT = timedelta(days=90)
+"""How long what a VTN told is kept after it is over; commitments are kept by their own rules."""
 WAKE_SPACING = timedelta(seconds=1)
 """Woken again and again, we ask this often at most."""
 MAX_CONFIRMED = 50
@@ -193,6 +195,7 @@ class Openadr3Ven:
         targets = tuple(dict.fromkeys([*(ven.targets if ven else ()), *self._terms.targets]))
         async with self._store.begin() as connection:
             await registration.save_ven(connection, self.name, ven, targets=targets, at=self._clock.now())
+            await seen.prune(connection, self.name, before=self._clock.now() - KEPT)
         session.programs = {program.program_id: program for program in programs}
         session.ven_id, session.targets = (ven.ven_id if ven else None), targets
         await self._subscriber.ensure(tuple(session.programs))
@@ -212,7 +215,7 @@ class Openadr3Ven:
             found = await self._client.programs()
             self._session.programs = {program.program_id: program for program in found}
         problem: VppError | None = None
-        for event in told.events:
+        for event in await self._intake.changed(told.events, self._session.programs):
             try:
                 came = await self._intake.take(event, self._session.programs.get(event.program_id))
                 if came.is_stale:

@@ -5,11 +5,12 @@ more whenever what it says has changed, or it is there again. The count is store
 never goes back.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, select, update
+from sqlalchemy import Row, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -17,6 +18,7 @@ from vpp.domain.grid_event import GridEvent
 from vpp.domain.ven3 import EventSeen, ReportIntervals, ReportWanted
 from vpp.peering import event_from_json, event_to_json
 from vpp.store.tables.openadr3_ven import openadr3_event_seen as table
+from vpp.store.tables.openadr3_ven import openadr3_report, openadr3_report_plan
 
 NEW, IN, OUT, REFUSED, GONE = "new", "in", "out", "refused", "gone"
 BATCH = 5000
@@ -60,6 +62,25 @@ async def find_seen(
     query = select(table).where(table.c.source == source, table.c.event_id == event_id)
     row = (await connection.execute(query.with_for_update() if for_update else query)).one_or_none()
     return _seen(row) if row else None
+
+
+async def unchanged(connection: AsyncConnection, source: str, digests: Mapping[str, str]) -> set[str]:
+    """Return which of these events, given by id with their digests, are held as they are and taken already."""
+    rows = await connection.execute(
+        select(table.c.event_id, table.c.digest)
+        .where(table.c.source == source, table.c.event_id.in_(list(digests)), table.c.missed == 0)
+        .where(table.c.outcome.not_in([NEW, GONE]))
+    )
+    return {row.event_id for row in rows if digests[row.event_id] == row.digest}
+
+
+async def prune(connection: AsyncConnection, source: str, *, before: datetime) -> None:
+    """Forget events that were gone or over by then, with their reports and plans."""
+    old = select(table.c.event_id).where(
+        table.c.source == source, func.coalesce(table.c.gone_at, table.c.over_at) < before, table.c.changed_at < before
+    )
+    for each in (openadr3_report, openadr3_report_plan, table):
+        await connection.execute(delete(each).where(each.c.source == source, each.c.event_id.in_(old)))
 
 
 async def open_events(connection: AsyncConnection, source: str, *, after: datetime) -> dict[str, Seen]:
