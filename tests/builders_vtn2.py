@@ -1,14 +1,18 @@
 """Builders for tests of our OpenADR 2.0b VTN: a server on a store, VENs that speak to it, events for them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import count
 from ssl import SSLContext
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
+import psycopg
+from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import insert
 
 from market.openadr2.codec import Signer, decode, encode
@@ -31,6 +35,7 @@ from vpp.domain.peer import Peer, PeerRole, Protocol
 from vpp.gateway.vtn import VtnDesk
 from vpp.peering import NewPeer, add_peer, cancel, modify, publish
 from vpp.ports import Clock
+from vpp.store.embedded import ServerUrls
 from vpp.store.engine import Store
 from vpp.store.tables.accounts import tenant
 
@@ -255,3 +260,31 @@ async def raw_ven(url: str, name: str, *, register: bool = True, **options: Any)
         if register:
             assert (await ven.register()).response.code == 200
         yield ven
+
+
+_numbers = count(1)
+_OURS = (
+    "vtn2_opt", "vtn2_report_value", "vtn2_report_cursor", "vtn2_report_request", "vtn2_report_offer", "vtn2_outbox",
+    "vtn2_delivery", "vtn2_registration", "grid_event_version", "grid_event", "message", "peer",
+)  # fmt: skip
+
+
+def own_database(servers: ServerUrls, template: str) -> Iterator[str]:
+    """The address of a migrated database that the tests of one module share."""
+    name = f"vpp_vtn2_{next(_numbers)}"
+    with psycopg.connect(servers.database_url, autocommit=True, connect_timeout=5) as connection:
+        connection.execute(f"create database {name} template {template}".encode())
+    yield urlsplit(servers.database_url)._replace(path=f"/{name}").geturl()
+
+
+@asynccontextmanager
+async def swept_store(database_url: str, redis_url: str) -> AsyncIterator[Store]:
+    """A store on a database in which nothing of VENs and events is left of the test before."""
+    store = Store(database_url, redis_url)
+    async with store.begin() as connection:
+        for table in _OURS:
+            await connection.execute(text(f"delete from {table}"))
+    try:
+        yield store
+    finally:
+        await store.close()

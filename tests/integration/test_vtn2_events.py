@@ -1,11 +1,24 @@
 """EiEvent of our OpenADR 2.0b VTN: what a VEN is told, how often, and what its answers change."""
 
 import asyncio
+from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 
 import pytest
 
-from tests.builders_vtn2 import CONTEXT, add_ven, an_event, change, listed, raw_ven, running_vtn, tell, withdraw
+from tests.builders_vtn2 import (
+    CONTEXT,
+    add_ven,
+    an_event,
+    change,
+    listed,
+    own_database,
+    raw_ven,
+    running_vtn,
+    swept_store,
+    tell,
+    withdraw,
+)
 from tests.clock import FixedClock
 from vpp.domain.grid_event import Target, TargetKind
 from vpp.domain.openadr2 import (
@@ -16,9 +29,21 @@ from vpp.domain.openadr2 import (
     RequestEvents,
 )
 from vpp.peering import event_answers, update_peer
+from vpp.store.embedded import ServerUrls
 from vpp.store.engine import Store
 
 HOUR = timedelta(hours=1)
+
+
+@pytest.fixture(scope="module")
+def shared_url(servers: ServerUrls, template_database: str) -> Iterator[str]:
+    yield from own_database(servers, template_database)
+
+
+@pytest.fixture
+async def store(shared_url: str, redis_url: str) -> AsyncIterator[Store]:
+    async with swept_store(shared_url, redis_url) as store:
+        yield store
 
 
 async def test_an_event_is_told_on_every_poll_until_it_is_answered(store: Store, clock: FixedClock) -> None:

@@ -32,6 +32,7 @@ VTN2_CHANNEL = "vpp_vtn2"
 """The PostgreSQL channel on which the id of a peer is told whose queue or registration changed."""
 METADATA = "METADATA"
 """Names, instead of a report, the list of reports a VEN can send (profile 2.0b, 8.5.2)."""
+_NO_POINT = (("0", "x-notApplicable"),)
 QUEUEABLE = (
     CancelRegistration, RequestReregistration, CreateReports, CancelReports, RegisterReports, UpdateReports,
 )  # fmt: skip
@@ -91,7 +92,7 @@ async def ask_report(
 
     Args:
         specifier_id: one the VEN has offered, or METADATA for the offers themselves.
-        points: (rID, readingType) of the points wanted.
+        points: (rID, readingType) of the points wanted; none for METADATA.
         granularity, back: a value every so long, sent every so long; zero and zero is one value, once.
         start_at, duration: the time reported on, for a history or a report that ends.
 
@@ -101,9 +102,11 @@ async def ask_report(
         Conflict: too much waits for this VEN.
     """
     registered = await _registered(connection, peer_id)
+    if specifier_id == METADATA and not points:
+        points = _NO_POINT
     if granularity < timedelta(0) or back < timedelta(0):
         raise InvalidRequest("granularity, back", f"{granularity}, {back}", "no less than nothing")
-    if (not points and specifier_id != METADATA) or len(points) > MAX_POINTS:
+    if not 1 <= len(points) <= MAX_POINTS:
         raise InvalidRequest("points", len(points), f"1 to {MAX_POINTS}")
     if specifier_id != METADATA:
         offered = select(vtn2_report_offer.c.specifier_id).where(vtn2_report_offer.c.peer_id == peer_id)

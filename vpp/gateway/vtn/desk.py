@@ -41,6 +41,7 @@ from vpp.domain.openadr2 import (
 )
 from vpp.gateway.vtn import events, opts, registration, reports
 from vpp.gateway.vtn.keeper import Keeper
+from vpp.gateway.vtn.nameless import asked_ven_id
 from vpp.gateway.vtn.polling import is_quiet, poll
 from vpp.gateway.vtn.refusals import refusal
 from vpp.gateway.vtn.room import Refused, Room, apply_to, good
@@ -161,7 +162,8 @@ class VtnDesk:
         party = _PARTY.get(type(message))
         if party is not None:
             return await party(self.room, message, caller)
-        ven = self._who(message, caller)
+        ven_id = getattr(message, "ven_id", None) or await asked_ven_id(self.room, message)
+        ven = self._who(message, ven_id, caller)
         if isinstance(ven, RequestReregistration):
             return ven
         if isinstance(message, Acknowledge):
@@ -171,8 +173,8 @@ class VtnDesk:
             raise Refused(COMPLIANCE_ERROR, "this is a message of a VTN")
         return await answer(self.room, ven, message)
 
-    def _who(self, message: Openadr2Message, caller: Openadr2Caller) -> Ven | RequestReregistration:
-        """Return who speaks: by the id given, or by the certificate where the message has none.
+    def _who(self, message: Openadr2Message, ven_id: str | None, caller: Openadr2Caller) -> Ven | RequestReregistration:
+        """Return who speaks: by the id given, or by the certificate where there is none.
 
         A peer that polls without being registered is asked to register.
 
@@ -180,7 +182,7 @@ class VtnDesk:
             Refused: nobody of ours, or not registered.
             CallerForbidden: the certificate is not that VEN's.
         """
-        room, ven_id = self.room, getattr(message, "ven_id", None)
+        room = self.room
         ven = room.view.by_ven_id(ven_id)
         if ven is None and ven_id is None:
             ven = room.view.by_fingerprint(caller.fingerprint) or room.view.by_fingerprint(caller.signed_by)

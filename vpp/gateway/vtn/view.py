@@ -123,6 +123,7 @@ class View:
 
     def __init__(self, can_say: Callable[[GridEvent], bool] = lambda _: True) -> None:
         self._can_say = can_say
+        self._mute: set[str] = set()
         self.vens: dict[str, Ven] = {}
         self.events: dict[str, GridEvent] = {}
         self.generation = 0
@@ -164,7 +165,7 @@ class View:
         new = {event.event_id: event for event in events}
         if new == self.events:
             return
-        self.events, self._index = new, {}
+        self.events, self._index, self._mute = new, {}, set()
         for event in new.values():
             self._enter(event)
         self.generation += 1
@@ -223,7 +224,7 @@ class View:
             ids = set(self._index.get(ANYBODY, ()))
             for key in who.keys:
                 ids |= self._index.get(key, set())
-            ids |= ven.deliveries.keys() & self.events.keys()
+            ids |= (ven.deliveries.keys() & self.events.keys()) - self._mute
             for event_id in ids:
                 event = self.events[event_id]
                 targets = who.own(event)
@@ -234,8 +235,10 @@ class View:
 
     def _enter(self, event: GridEvent) -> None:
         if not self._can_say(event):
-            log.warning("event cannot be said in OpenADR 2.0b and is told to no VEN of it", event=event.event_id)
+            log.warning("event cannot be said in OpenADR 2.0b and is told to no VEN of it", event_id=event.event_id)
+            self._mute.add(event.event_id)
             return
+        self._mute.discard(event.event_id)
         for key in keys_of(event):
             self._index.setdefault(key, set()).add(event.event_id)
 
