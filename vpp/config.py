@@ -111,6 +111,33 @@ class Settings(BaseSettings):
         False, description="add a peer for a client id nobody knows, if its role is mapped"
     )
     openadr3_oauth_leeway_s: float = Field(30.0, ge=0, le=300, description="how far its clock may be off")
+    openadr3_allow_http_callbacks: bool = Field(
+        False, description="subscribers may name callbacks by plain http on this machine: for tests and trials"
+    )
+    openadr3_callback_networks: list[str] = Field(
+        default_factory=list, description="private networks (CIDR) in which subscribers may be called back, as JSON"
+    )
+    openadr3_callback_ca: Path | None = Field(
+        None, description="who vouches for callbacks' certificates (PEM), beside the system's"
+    )
+    openadr3_callback_timeout_s: float = Field(10.0, gt=0, le=30, description="for one call of a subscriber as a whole")
+    mqtt_url: str | None = Field(
+        None, description="MQTT broker for OpenADR 3 notifications: `mqtts://host:port`, or `mqtt://` on this machine"
+    )
+    mqtt_public_urls: list[str] = Field(
+        default_factory=list, description="where subscribers reach it, as JSON; unset tells `VPP_MQTT_URL`"
+    )
+    mqtt_credentials: Path | None = Field(None, description="file with `user:password` of ours at the broker")
+    mqtt_ca: Path | None = Field(None, description="who vouches for the broker's certificate; unset: the system's")
+    mqtt_cert: Path | None = Field(None, description="our certificate (PEM), where the broker asks for one")
+    mqtt_key: Path | None = Field(None, description="its key (PEM)")
+    mqtt_version: Literal["3.1.1", "5"] = Field("5", description="version of MQTT we speak to the broker")
+    mqtt_access: Literal["dynsec", "open"] = Field(
+        "dynsec",
+        description="`dynsec`: we keep users and rules in mosquitto's dynamic security plugin; `open`: everybody may "
+        "read the broker, so that only what has no targets is published",
+    )
+    mqtt_prefix: str = Field("openadr3", pattern=r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$", description="begins all topics")
     message_log_days: float = Field(30.0, gt=0, description="how long messages of peers are kept")
     message_log_rows: int = Field(2_000_000, ge=1000, description="how many messages of peers are kept")
     tesla_settings_per_day: int = Field(5, ge=0, description="setting changes a plan allows a day; 0: no limit")

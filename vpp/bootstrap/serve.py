@@ -3,6 +3,7 @@
 import uvicorn
 from fastapi import FastAPI
 
+from vpp.bootstrap.notify import callback_check, changes_for, notifiers_for
 from vpp.bootstrap.openadr3 import openadr3_vtn
 from vpp.bootstrap.wiring import ADAPTERS, clock_for, open_store, programs
 from vpp.config import Settings
@@ -15,7 +16,14 @@ async def serve(settings: Settings, *, host: str, port: int) -> None:
     async with (
         open_store(settings, pool_size=10) as store,
         clock_for(settings, "portal") as clock,
-        openadr3_vtn(settings, store, clock) as vtn,
+        openadr3_vtn(
+            settings,
+            store,
+            clock,
+            changes=changes_for(settings),
+            callbacks=callback_check(settings),
+            notifiers=notifiers_for(settings, store, clock),
+        ) as vtn,
     ):
         app: FastAPI = create_app(store, clock, settings, programs(), routers=(callback_router(store),), mounts=vtn)
         app.state.adapter_names = frozenset(ADAPTERS)

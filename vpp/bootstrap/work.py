@@ -4,7 +4,9 @@ import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
+from vpp.bootstrap.notify import tell
 from vpp.bootstrap.wiring import clock_for, open_store, programs, tools_for, until_stopped, watched_loops
+from vpp.clock import SystemClock
 from vpp.config import Settings
 from vpp.lifecycle import job_app, run_collector, run_reconciler, run_worker
 from vpp.observability import Pulse, WatchedClock
@@ -13,12 +15,13 @@ from vpp.telemetry import IngestConsumer
 
 
 async def work(settings: Settings) -> None:
-    """Read devices, store what is posted and drive commitments until told to stop."""
+    """Read devices, store what is posted, drive commitments and tell subscribers until told to stop."""
     with watched_loops(settings) as pulse:
         async with open_store(settings) as store:
             loops = [_collect(settings, store, pulse), _drive(settings, store, pulse)]
             if settings.clock_address is None:  # in a simulation the collector drains, in its turn
                 loops.append(IngestConsumer(store).run(turned=lambda: pulse.beat("ingest")))
+                loops.append(tell(settings, store, WatchedClock(SystemClock(), pulse, "notify")))
             await until_stopped(*loops)
 
 
