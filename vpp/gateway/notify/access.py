@@ -8,9 +8,11 @@ each other out: the plugin knows one password for a login.
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import aiomqtt
 import jwt
 import structlog
 from sqlalchemy import delete, select
@@ -81,15 +83,18 @@ class Access:
             found: str | None = (await connection.execute(query)).scalar()
         return found
 
-    async def prepare(self, broker: Broker) -> None:
-        """See to it that we may publish ourselves; where we may not yet, the broker disconnects us once."""
+    async def prepare(self, broker: Broker) -> bool:
+        """See to it that we may publish ourselves; True where we may already.
+
+        Where we may only from now on, the broker ends the connection: connect again.
+        """
         prefix = self._topics.prefix
         (own,) = await broker.control([{"command": "getClient", "username": broker.address.username}])
         if "error" in own:
             raise NotReady(f"the MQTT broker does not let us manage it: {own['error']}")
         held = {each["rolename"] for each in own["data"]["client"].get("roles") or ()}
         if PUBLISHER in held:
-            return
+            return True
         allow = {"allow": True, "priority": 0}
         acls = [
             {"acltype": "publishClientSend", "topic": f"{prefix}/#"} | allow,
@@ -98,7 +103,9 @@ class Access:
         ]
         await _done(broker, [{"command": "createRole", "rolename": PUBLISHER, "acls": acls}])
         give = {"command": "addClientRole", "username": broker.address.username, "rolename": PUBLISHER}
-        await broker.control([give])
+        with suppress(aiomqtt.MqttError):
+            await broker.control([give])
+        return False
 
     async def reconcile(self, broker: Broker) -> None:
         """Make every role and login of ours at the broker what it should be."""

@@ -73,7 +73,7 @@ class MqttPublisher:
         while True:
             channel = await outlast("mqtt", self.outbox.claim_mqtt)
             if channel is None:  # another worker does it, or the broker is left alone for a while
-                await self._wake.wait(min(LOOK_EVERY, self.outbox.policy.longest_wait))
+                await self._wake.wait(min(LOOK_EVERY, self.outbox.policy.first_wait))
                 continue
             await self._session(channel)
 
@@ -81,7 +81,8 @@ class MqttPublisher:
         """Connect and publish until the connection breaks or another worker has taken over."""
         try:
             async with connected(self._address) as broker:
-                await self._prepare(broker)
+                if not await self._prepare(broker):
+                    return
                 channel = replace(channel, failures=0, first_failed_at=None)
                 MQTT_CONNECTED.set(1)
                 log.info("connected to the MQTT broker", host=self._address.host, port=self._address.port)
@@ -98,12 +99,14 @@ class MqttPublisher:
         finally:
             MQTT_CONNECTED.set(0)
 
-    async def _prepare(self, broker: Broker) -> None:
+    async def _prepare(self, broker: Broker) -> bool:
         if self._access is not None:
-            await self._access.prepare(broker)
+            if not await self._access.prepare(broker):
+                return False
             self._changed.clear()
             await outlast("mqtt", lambda: self._reconcile(broker))
         await broker.check_rights(self._prefix)
+        return True
 
     async def _publish_for_ever(self, broker: Broker) -> None:
         now = self.outbox.clock.now()
