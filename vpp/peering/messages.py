@@ -85,8 +85,11 @@ async def search_messages(
     """Return messages, newest first (oldest first after an `after_id`), without their bodies' rest, `limit` at most.
 
     Raises:
-        InvalidRequest: so much would have to be read that it takes longer than `timeout_s`.
+        InvalidRequest: a text to look for is none, or so much would have to be read that it takes longer than `timeout_s`.
     """
+    for text_asked in (wanted.grep, wanted.kind, wanted.status):
+        if not text_asked.isprintable():
+            raise InvalidRequest("search", text_asked, "printable characters")
     backward = wanted.after_id is None
     order = messages.c.id.desc() if backward else messages.c.id
     query = select(messages).where(*_conditions(wanted), await _of_tenant(connection, tenant_id))

@@ -83,7 +83,8 @@ async def get_peer(connection: AsyncConnection, peer_id: str, *, tenant_id: str)
     Raises:
         NotFound: this tenant has no such peer.
     """
-    found = await _one(connection, select(peers).where(peers.c.id == peer_id, peers.c.tenant_id == tenant_id))
+    by_id = select(peers).where(peers.c.id == peer_id, peers.c.tenant_id == tenant_id)
+    found = await _one(connection, by_id) if peer_id.isprintable() else None
     if found is None:
         raise NotFound(f"no peer {peer_id}")
     return found
@@ -155,7 +156,8 @@ async def revoke_peer(connection: AsyncConnection, peer_id: str, *, at: datetime
     Raises:
         NotFound: there is no such peer.
     """
-    query = update(peers).where(peers.c.id == peer_id).values(revoked_at=func.coalesce(peers.c.revoked_at, at))
+    query = update(peers).where(peers.c.id == peer_id)
+    query = query.values(revoked_at=func.coalesce(peers.c.revoked_at, at))
     if (await connection.execute(query)).rowcount == 0:
         raise NotFound(f"no peer {peer_id}")
     await _tell(connection, peer_id)
@@ -232,9 +234,8 @@ async def _one(connection: AsyncConnection, query: Select[Any]) -> Peer | None:
 
 
 async def _in_force(connection: AsyncConnection, peer_id: str, tenant_id: str) -> Peer:
-    known = await _one(
-        connection, select(peers).where(peers.c.id == peer_id, peers.c.tenant_id == tenant_id).with_for_update()
-    )
+    by_id = select(peers).where(peers.c.id == peer_id, peers.c.tenant_id == tenant_id).with_for_update()
+    known = await _one(connection, by_id) if peer_id.isprintable() else None
     if known is None:
         raise NotFound(f"no peer {peer_id}")
     if known.revoked_at is not None:

@@ -14,7 +14,22 @@ from starlette.types import ASGIApp
 from vpp.clock import SystemClock
 from vpp.config import Settings
 from vpp.domain.errors import NotReady
-from vpp.portal import events, health, ledger, operator, owner, reasons, sign_in, sites, statements, telemetry, utility
+from vpp.portal import (
+    events,
+    health,
+    ledger,
+    messages,
+    operator,
+    owner,
+    peers,
+    peers_api,
+    reasons,
+    sign_in,
+    sites,
+    statements,
+    telemetry,
+    utility,
+)
 from vpp.portal.context import Context
 from vpp.portal.live import LiveFeeds
 from vpp.portal.mounts import WithMounts
@@ -27,7 +42,10 @@ from vpp.telemetry import MAX_BODY_BYTES
 
 SLACK_BYTES = 65_536
 """Above what telemetry takes, so that its own refusal, which says more, comes first."""
-_ROUTERS = (health, sign_in, operator, utility, owner, events, reasons, sites, telemetry, statements, ledger)
+_ROUTERS = (
+    health, sign_in, operator, peers, messages, utility, owner, events, reasons, sites, telemetry, statements, ledger,
+    peers_api,
+)  # fmt: skip
 
 
 def create_app(
