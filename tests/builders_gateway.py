@@ -17,6 +17,7 @@ from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from market.openadr2 import Openadr2Client
+from vpp.clock import SystemClock
 from vpp.commitments import Decision
 from vpp.domain.commitment import Commitment
 from vpp.domain.settlement import MonthlyPay, ProgramTerms
@@ -96,8 +97,13 @@ def _hear(ven_id: str, event_id: str, opt_type: str) -> None:
 
 
 @asynccontextmanager
-async def stock_vtn(*, port: int = 0, reports_every: timedelta | None = None) -> AsyncIterator[StockVtn]:
-    """Serve a stock VTN on loopback."""
+async def stock_vtn(
+    *,
+    port: int = 0,
+    reports_every: timedelta | None = None,
+    prepare: Callable[[OpenADRServer], None] | None = None,
+) -> AsyncIterator[StockVtn]:
+    """Serve a stock VTN on loopback; `prepare` may change it before it listens."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", web.NotAppKeyWarning)  # the library's way to use aiohttp
         server = OpenADRServer(vtn_id="Utility1", show_fingerprint=False, requested_poll_freq=timedelta(seconds=1))
@@ -110,6 +116,8 @@ async def stock_vtn(*, port: int = 0, reports_every: timedelta | None = None) ->
     handlers = server.services["event_service"].handlers
     handlers["oadrCreatedEvent"] = partial(_created, vtn, handlers["oadrCreatedEvent"])
     server.app.middlewares.append(_losing(vtn))
+    if prepare is not None:
+        prepare(server)
     runner = web.AppRunner(server.app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()
@@ -243,7 +251,7 @@ async def running_ven(
     **wire: Any,
 ) -> AsyncIterator[Openadr2Ven]:
     """A VEN as a process would make it; leaving the block is its end. `wire` is what its client is told."""
-    client = Openadr2Client(peer, url, **({"timeout_s": 5.0} | wire))
+    client = Openadr2Client(peer, url, **({"timeout_s": 5.0, "clock": SystemClock()} | wire))
     try:
         yield ven_of(store, clock, client, fleet=fleet, poll_s=poll_s, **(terms or {}))
     finally:
