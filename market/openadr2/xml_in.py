@@ -11,6 +11,8 @@ from vpp.domain.errors import InvalidRequest
 Element = Any
 """An lxml element; lxml carries no types."""
 
+MAX_TEXT_CHARS = 10_000
+
 _NAMESPACES = {
     "oadr": OADR,
     "ei": EI,
@@ -56,8 +58,16 @@ def children(parent: Element, path: str) -> Iterator[Element]:
 
 
 def content(element: Element) -> str:
-    """Return a leaf's text without blanks around it; the parser has left out comments."""
-    return (element.text or "").strip()
+    """Return a leaf's text without blanks around it; the parser has left out comments.
+
+    Raises:
+        InvalidRequest: it is longer than any name, id or remark has reason to be.
+    """
+    found = (element.text or "").strip()
+    if len(found) > MAX_TEXT_CHARS:
+        name = element.tag.rpartition("}")[2]
+        raise InvalidRequest(name, f"{len(found)} characters", f"at most {MAX_TEXT_CHARS} characters")
+    return found
 
 
 def text(parent: Element, path: str) -> str:
