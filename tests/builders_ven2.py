@@ -35,6 +35,7 @@ class ScriptedVtn:
         raw: bytes answered to a poll instead of anything else.
         ahead: how far its clock is ahead of the machine's; None tells no time.
         delay: awaited before each answer.
+        answers: stands in for `answer`.
         cancel_with_update: reports cancelled in the answer to values.
     """
 
@@ -55,6 +56,7 @@ class ScriptedVtn:
     signer: Signer | None = None
     delay: Callable[[], Any] | None = None
     cancel_with_update: m.CancelReports | None = None
+    answers: Callable[[Openadr2Message], Openadr2Message] | None = None
 
     def all(self, kind: type[M]) -> list[M]:
         """Every message of a kind, as heard."""
@@ -117,7 +119,7 @@ class ScriptedVtn:
             await self.delay()
         if type(message) in self.lost:
             raise web.HTTPServiceUnavailable
-        body = encode(self.answer(message), signer=self.signer)
+        body = encode((self.answers or self.answer)(message), signer=self.signer)
         if self.raw is not None and isinstance(message, m.Poll):
             body = self.raw
         answer = web.Response(body=body, content_type="application/xml")
