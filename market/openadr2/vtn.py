@@ -251,7 +251,8 @@ class Openadr2Vtn:
             waits_s = self._vens.take(party.peer_id, self._elapsed_s())
         if waits_s:
             return _later(429, waits_s)
-        if party is not None and party.xml_signature and caller.signed_by is None:
+        registers = isinstance(message, CreateRegistration)  # may change whether the VEN signs
+        if party is not None and party.xml_signature and caller.signed_by is None and not registers:
             return self._refuse(Refused(NOT_REGISTERED, "it is not signed", _request_id(message)), caller.address, body)
         sign = self._signs(message, party, caller)
         if isinstance(message, Poll) and self._desk.idle(message.ven_id, caller):

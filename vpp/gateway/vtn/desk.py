@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from vpp.domain.errors import Conflict, NotReady
+from vpp.domain.errors import CallerForbidden, Conflict, NotReady
 from vpp.domain.grid_event import GridEvent
 from vpp.domain.openadr2 import (
     COMPLIANCE_ERROR,
@@ -135,8 +135,8 @@ class VtnDesk:
             return False
         try:
             registration.check_certificate(room, ven.peer, caller)
-        except Refused:
-            return False
+        except (Refused, CallerForbidden):
+            return False  # `answer` says so
         ven.seen_at = now
         return True
 

@@ -201,6 +201,8 @@ async def _peer_of(
     if peer is None:
         raise Refused(NOT_REGISTERED, "this VEN is not known here")
     check_certificate(room, peer, caller)
+    if peer.config.get("sign") is True and caller.signed_by is None:
+        raise Refused(NOT_REGISTERED, "this VEN must sign its messages")
     if not message.http_pull and not (message.transport_address or peer.url):
         raise Refused(INVALID_DATA, "a VEN that is pushed to needs an oadrTransportAddress")
     held = await _held(connection, peer.id)
