@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
+from uuid import uuid4
 
 import httpx
 from fastapi import FastAPI
@@ -19,7 +20,6 @@ from vpp.peering import Changes, SqlObjectShelf
 from vpp.store.engine import Store
 from vpp.store.tables.accounts import tenant
 
-TENANT = "acme"
 BL_SCOPES = frozenset({"read_all", "read_bl", "write_programs", "write_events", "write_subscriptions", "write_vens"})
 VEN_SCOPES = frozenset({"read_targets", "read_ven_objects", "write_reports", "write_subscriptions", "write_vens"})
 ORIGIN = "https://vtn.example"
@@ -32,16 +32,18 @@ class FixedAuthority:
 
     token_url = f"{ORIGIN}{NEW}/auth/token"
 
-    def __init__(self) -> None:
+    def __init__(self, tenant_id: str = "acme") -> None:
+        self.tenant_id = tenant_id
         self.callers: dict[str, Caller] = {}
         self.add("bl", PeerRole.BL, BL_SCOPES)
         for name in ("ven1", "ven2"):
             self.add(name, PeerRole.VEN, VEN_SCOPES)
 
-    def add(self, name: str, role: PeerRole, scopes: Iterable[str], tenant_id: str = TENANT) -> None:
+    def add(self, name: str, role: PeerRole, scopes: Iterable[str], tenant_id: str | None = None) -> None:
         self.callers[name] = Caller(
-            client_id=f"{name}-client", tenant_id=tenant_id, role=role, scopes=frozenset(scopes), peer_id=f"peer-{name}"
-        )
+            client_id=f"{name}-client", tenant_id=tenant_id or self.tenant_id, role=role, scopes=frozenset(scopes),
+            peer_id=f"peer-{name}",
+        )  # fmt: skip
 
     async def grant(self, client_id: str, client_secret: str, scope: str | None) -> TokenGrant | None:
         name = client_id.removesuffix("-client")
@@ -119,11 +121,11 @@ class Client:
 
 
 class Vtn:
-    """The VTN with everything around it that a test may look at."""
+    """The VTN with everything around it that a test may look at, for one tenant."""
 
     def __init__(self, store: Store, clock: FixedClock, changes: Changes | None = None, **parts: Any) -> None:
-        self.store, self.clock = store, clock
-        self.changes, self.log, self.authority = KeptChanges(), KeptLog(), FixedAuthority()
+        self.store, self.clock, self.tenant = store, clock, f"t-{uuid4().hex}"
+        self.changes, self.log, self.authority = KeptChanges(), KeptLog(), FixedAuthority(self.tenant)
         self.shelf = SqlObjectShelf(store, clock, changes or self.changes)
         defaults: dict[str, Any] = {
             "shelf": self.shelf, "authority": self.authority, "clock": clock, "log": self.log,
@@ -154,15 +156,17 @@ class Vtn:
 
 
 @asynccontextmanager
-async def running_vtn(store: Store, clock: FixedClock, **parts: Any) -> AsyncIterator[Vtn]:
-    """A VTN in this process, with a tenant to keep objects for."""
-    async with store.begin() as connection:
-        await connection.execute(insert(tenant).values(id=TENANT, name="Acme"))
+async def running_vtn(database_url: str, clock: FixedClock, **parts: Any) -> AsyncIterator[Vtn]:
+    """A VTN in this process, with a new tenant to keep objects for."""
+    store = Store(database_url, "redis://127.0.0.1:1")
     vtn = Vtn(store, clock, **parts)
+    async with store.begin() as connection:
+        await connection.execute(insert(tenant).values(id=vtn.tenant, name="Acme"))
     try:
         yield vtn
     finally:
         await vtn.close()
+        await store.close()
 
 
 def event_body(program_id: str, **more: Any) -> dict[str, Any]:

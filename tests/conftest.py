@@ -75,6 +75,12 @@ def database_url(servers: ServerUrls, template_database: str) -> Iterator[str]:
     yield from _temporary(servers, template_database)
 
 
+@pytest.fixture(scope="module")
+def module_database_url(servers: ServerUrls, template_database: str) -> Iterator[str]:
+    """The address of a migrated database for all tests of a module, which keep apart by tenants of their own."""
+    yield from _temporary(servers, template_database)
+
+
 @pytest.fixture
 def redis_url(servers: ServerUrls) -> str:
     """The address of an empty Valkey."""

@@ -45,16 +45,20 @@ async def find_object(
 
 
 async def granted_targets(connection: AsyncConnection, client_id: str, *, tenant_id: str) -> frozenset[str]:
-    """Return the targets on a client's vens and resources, and those its configuration as a peer grants it."""
+    """Return the targets on a client's vens and resources, those its configuration as a peer grants it, and the
+    venName it is configured with: a target of that name means this VEN, whether or not a ven says so too."""
     on_objects = select(func.unnest(objects.c.targets)).where(
         objects.c.client_id == client_id,
         objects.c.tenant_id == tenant_id,
         objects.c.kind.in_((ObjectKind.VEN.value, ObjectKind.RESOURCE.value)),
     )
-    on_peer = select(func.unnest(peers.c.granted_targets)).where(
-        peers.c.client_id == client_id, peers.c.tenant_id == tenant_id, peers.c.revoked_at.is_(None)
-    )
-    return frozenset((await connection.execute(union_all(on_objects, on_peer))).scalars())
+    on_peer = select(func.unnest(peers.c.granted_targets)).where(*_peer_of(client_id, tenant_id))
+    by_name = select(peers.c.party_id).where(*_peer_of(client_id, tenant_id), peers.c.party_id.is_not(None))
+    return frozenset((await connection.execute(union_all(on_objects, on_peer, by_name))).scalars())
+
+
+def _peer_of(client_id: str, tenant_id: str) -> tuple[ColumnElement[bool], ...]:
+    return peers.c.client_id == client_id, peers.c.tenant_id == tenant_id, peers.c.revoked_at.is_(None)
 
 
 async def client_of_ven_name(connection: AsyncConnection, ven_name: str, *, tenant_id: str) -> str | None:
