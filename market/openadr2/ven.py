@@ -66,7 +66,7 @@ class Openadr2Client:
         vtn_fingerprint: the OpenADR fingerprint the VTN's signatures must have; unsigned is accepted if None.
         tls_fingerprint: the OpenADR fingerprint the VTN's TLS certificate must have, beside being vouched for.
         sign: whether outgoing messages are signed; needs a certificate and key, which are parsed once, here.
-        clock: to tell how old a signed message is; needed with `vtn_fingerprint`.
+        clock: the time signatures tell and are judged by; needed with `sign` and `vtn_fingerprint`.
         log: where every message is noted.
         peer_id: what the log calls the VTN; `peer` if None.
         timeout_s: deadline of one exchange.
@@ -97,7 +97,7 @@ class Openadr2Client:
         self._timeout_s = timeout_s
         self._log, self._peer_id = log, peer_id or peer
         self._pinned = tls_fingerprint.upper() if tls_fingerprint else None
-        self._signer = _signer(cert_path, key_path, passphrase) if sign else None
+        self._signer = _signer(cert_path, key_path, passphrase, clock) if sign else None
         self._verifier = _verifier(vtn_fingerprint, clock)
         self._http = httpx.AsyncClient(
             verify=_tls(cert_path, key_path, passphrase, ca_path),
@@ -206,10 +206,12 @@ def _date_of(response: httpx.Response) -> datetime | None:
         return None
 
 
-def _signer(cert_path: Path | None, key_path: Path | None, passphrase: str | None) -> Signer:
+def _signer(cert_path: Path | None, key_path: Path | None, passphrase: str | None, clock: Clock | None) -> Signer:
     if cert_path is None or key_path is None:
         raise InvalidRequest("sign", True, "a certificate and key to sign with")
-    return Signer(cert_path.read_bytes(), key_path.read_bytes(), passphrase)
+    if clock is None:
+        raise InvalidRequest("clock", None, "a clock, where messages are signed")
+    return Signer(cert_path.read_bytes(), key_path.read_bytes(), passphrase, clock=clock)
 
 
 def _verifier(fingerprint: str | None, clock: Clock | None) -> Verifier | None:

@@ -23,7 +23,7 @@ Openadr2Port = Annotated[
 
 @app.command()
 def up(host: Host = "127.0.0.1", port: Port = 8000, openadr2_port: Openadr2Port = None) -> None:
-    """Run everything on this machine: servers, portal, worker and (where configured) the gateway and the VTN."""
+    """Run everything on this machine: servers, portal, worker, gateway and (where a port is given) the VTN."""
     within(_up(settings(), host, port, openadr2_port))
 
 
@@ -34,8 +34,7 @@ async def _up(configured: Settings, host: str, port: int, openadr2_port: int | N
         children = Processes(configured.var_dir / "log", environment)
         await children.start("serve", ["serve", "--host", host, "--port", str(port)])
         await children.start("work", ["work"])
-        if configured.openadr2_vtn_url is not None:
-            await children.start("gateway", ["gateway"], _metrics_port(configured, 1))
+        await children.start("gateway", ["gateway"], _metrics_port(configured, 1))  # peers may come while it runs
         if openadr2_port is not None:
             await _start_vtn(children, configured, host, openadr2_port)
         console.print(f"portal: http://{host}:{port}/   logs: {configured.var_dir / 'log'}   stop: Ctrl-C or vpp down")
@@ -125,7 +124,7 @@ def work() -> None:
 
 @app.command()
 def gateway() -> None:
-    """Our OpenADR 2.0b VEN at the utility's VTN."""
+    """Our OpenADR 2.0b VENs, one at each utility's VTN that is a peer."""
     within(bootstrap.gateway(settings()))
 
 
