@@ -1,8 +1,5 @@
-"""Room openadr2: the OpenADR 2.0b protocol as a VEN speaks it. Importing it hardens `openleadr` here."""
+"""Room openadr2: the OpenADR 2.0b protocol, its messages (`codec`) and both its ends (`ven`, `vtn`, `push`)."""
 
-from market.openadr2.patches import harden
 from market.openadr2.ven import Openadr2Client
 
-harden()
-
-__all__ = ["Openadr2Client", "harden"]
+__all__ = ["Openadr2Client"]

@@ -8,19 +8,30 @@ because a parser that validates as it reads dies with SIGSEGV on an entity (lxml
 import os
 import re
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
-import openleadr
 from lxml import etree
 
 from market.openadr2.names import MESSAGE_NAMES, OADR, OADR_2A, PYLD
 from market.openadr2.refusal import Refused
+from vpp.domain.errors import NotReady
 from vpp.domain.openadr2 import COMPLIANCE_ERROR, DEPLOYMENT_ERROR, INVALID_DATA, NOT_RECOGNIZED
 
 MAX_BODY_BYTES = 1_000_000
 
 _XSD = "{http://www.w3.org/2001/XMLSchema}"
-_SCHEMA_DIR = os.path.join(os.path.dirname(openleadr.__file__), "schema")
+
+
+def _schema_dir() -> str:
+    """Return the folder of the published schema; the library that brings it is found, not imported."""
+    found = find_spec("openleadr")
+    if found is None or not found.submodule_search_locations:
+        raise NotReady("the OpenADR 2.0b schema: install openleadr, whose folder `schema` holds it")
+    return os.path.join(found.submodule_search_locations[0], "schema")
+
+
+_SCHEMA_DIR = _schema_dir()
 _SCHEMA = etree.XMLSchema(etree.parse(os.path.join(_SCHEMA_DIR, "oadr_20b.xsd")))
 _ISO = etree.parse(os.path.join(_SCHEMA_DIR, "oadr_ISO_ISO3AlphaCurrencyCode_20100407.xsd"))
 CURRENCIES = frozenset(found.get("value") for found in _ISO.iterfind(f".//{_XSD}enumeration"))
