@@ -110,6 +110,9 @@ class PushLoop:
                     ven = self._room.view.vens.get(peer_id)
                     if ven is None or not _is_pushed_to(ven) or not await self._push_next(ven):
                         return
+        except Exception:
+            log.exception("push failed unexpectedly", peer_id=peer_id)
+            self._put_off(peer_id, self._room.view.generation)
         finally:
             self._under_way.discard(peer_id)
             self._changed.set()

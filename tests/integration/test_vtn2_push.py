@@ -1,0 +1,234 @@
+"""Push: VENs of our OpenADR 2.0b VTN that do not poll are told at their own address, over failures and restarts."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from market.openadr2.codec import decode, encode
+from market.openadr2.push import Openadr2Pusher, address_of
+from market.openadr2.rendering import Renderer
+from tests.builders_processes import eventually
+from tests.builders_vtn2 import (
+    Notes,
+    Vtn,
+    add_ven,
+    an_event,
+    listed,
+    own_database,
+    raw_ven,
+    running_vtn,
+    swept_store,
+    tell,
+    withdraw,
+)
+from tests.builders_vtn2_certs import party
+from tests.clock import FixedClock
+from vpp.domain.errors import InvalidRequest
+from vpp.domain.openadr2 import (
+    Acknowledge,
+    CanceledReports,
+    CancelRegistration,
+    CancelReports,
+    CreatedReports,
+    CreateReports,
+    Openadr2Message,
+    PointOffer,
+    RegisterReports,
+    ReportOffer,
+    Response,
+)
+from vpp.gateway.notify import AddressRules, CallbackGuard
+from vpp.gateway.vtn import PushLoop
+from vpp.gateway.vtn.pushing import AGAIN
+from vpp.peering import ask_report, cancel_report, end_registration, report_requests
+from vpp.store.embedded import ServerUrls
+from vpp.store.engine import Store
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture(scope="module")
+def shared_url(servers: ServerUrls, template_database: str) -> Iterator[str]:
+    yield from own_database(servers, template_database)
+
+
+@pytest.fixture
+async def store(shared_url: str, redis_url: str) -> AsyncIterator[Store]:
+    async with swept_store(shared_url, redis_url) as store:
+        yield store
+
+
+@dataclass(slots=True)
+class Listener:
+    """A VEN's own server: what it heard, and how it answers."""
+
+    url: str = ""
+    heard: list[tuple[str, Any]] = field(default_factory=list)
+    status: int = 200
+    bodies: list[bytes] = field(default_factory=list)
+
+    async def hear(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        message = decode(body).message
+        self.bodies.append(body)
+        self.heard.append((request.path.rpartition("/")[2], message))
+        if self.status != 200:
+            return web.Response(status=self.status)
+        return web.Response(body=encode(_answer_to(message)), content_type="application/xml")
+
+    def events(self) -> list[list[tuple[str, int, str]]]:
+        return [listed(message) for _, message in self.heard]
+
+    async def has(self, condition: Callable[[], bool]) -> None:
+        async def is_so() -> bool:
+            return condition()
+
+        assert await eventually(is_so, 5), self.heard
+
+
+def _answer_to(message: Openadr2Message) -> Openadr2Message:
+    match message:
+        case CreateReports():
+            pending = tuple(each.report_request_id for each in message.demands)
+            return CreatedReports(response=Response(request_id=message.request_id), pending=pending, ven_id="a")
+        case CancelReports():
+            return CanceledReports(response=Response(request_id=message.request_id), ven_id="a")
+    return Acknowledge(response=Response(request_id=getattr(message, "request_id", "")), ven_id="a")
+
+
+@asynccontextmanager
+async def listening() -> AsyncIterator[Listener]:
+    listener = Listener()
+    app = web.Application()
+    app.router.add_post("/ven/{service}", listener.hear)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    listener.url = f"http://127.0.0.1:{runner.addresses[0][1]}/ven"
+    try:
+        yield listener
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def pushing(vtn: Vtn, clock: FixedClock, **options: Any) -> AsyncIterator[None]:
+    pusher = Openadr2Pusher(clock, Renderer(options.pop("signer", None)), messages=Notes(), timeout_s=5)
+    task = asyncio.create_task(PushLoop(vtn.desk, pusher, **options).run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await pusher.close()
+
+
+async def test_a_ven_that_does_not_poll_is_pushed_every_change_and_reminded_until_it_answers(
+    store: Store, clock: FixedClock
+) -> None:
+    await add_ven(store, clock, "a")
+    async with listening() as heard, running_vtn(store, clock) as vtn, raw_ven(vtn.url, "a", register=False) as ven:
+        await ven.register(http_pull=False, transport_address=heard.url)
+        async with pushing(vtn, clock):
+            event = await tell(store, clock, an_event("e1", clock.now() + HOUR))
+            await heard.has(lambda: heard.events() == [[("e1", 0, "far")]])
+            assert heard.heard[0][0] == "EiEvent"
+            clock.advance(AGAIN[0])
+            await heard.has(lambda: len(heard.heard) == 2)
+            assert (await ven.answer("e1")).code == 200
+            clock.advance(HOUR)
+            await heard.has(lambda: heard.events()[-1] == [("e1", 0, "active")])
+            assert (await ven.answer("e1")).code == 200
+            await withdraw(store, clock, event)
+            await heard.has(lambda: heard.events()[-1] == [("e1", 1, "cancelled")])
+            assert (await ven.answer("e1", 1)).code == 200
+            told = len(heard.heard)
+            clock.advance(HOUR)
+            await asyncio.sleep(0.05)
+            assert len(heard.heard) == told
+
+
+async def test_a_push_that_fails_is_repeated_after_a_restart_and_when_its_wait_is_over(
+    store: Store, clock: FixedClock
+) -> None:
+    await add_ven(store, clock, "a")
+    async with listening() as heard:
+        heard.status = 500
+        async with running_vtn(store, clock) as vtn, raw_ven(vtn.url, "a", register=False) as ven:
+            await ven.register(http_pull=False, transport_address=heard.url)
+            await tell(store, clock, an_event("e1", clock.now() + HOUR))
+            async with pushing(vtn, clock):
+                await heard.has(lambda: len(heard.heard) == 1)
+                clock.advance(AGAIN[0])
+                await heard.has(lambda: len(heard.heard) == 2)
+                clock.advance(AGAIN[0])  # the second wait is twice as long
+                await asyncio.sleep(0.05)
+                assert len(heard.heard) == 2
+        heard.status = 200
+        async with running_vtn(store, clock) as vtn, pushing(vtn, clock):
+            await heard.has(lambda: len(heard.heard) == 3)
+        assert heard.events()[-1] == [("e1", 0, "far")]
+
+
+async def test_reports_and_the_end_of_a_registration_are_pushed_and_their_answers_taken(
+    store: Store, clock: FixedClock
+) -> None:
+    peer = await add_ven(store, clock, "a")
+    point = PointOffer(r_id="p", report_type="usage", reading_type="Direct Read", unit="kW", item="powerReal")
+    offer = ReportOffer(specifier_id="s", name="METADATA_TELEMETRY_USAGE", points=(point,), created_at=clock.now())
+    minute = timedelta(minutes=1)
+    async with listening() as heard, running_vtn(store, clock) as vtn, raw_ven(vtn.url, "a", register=False) as ven:
+        await ven.register(http_pull=False, transport_address=f"{heard.url}/EiEvent")
+        await ven.say("EiReport", RegisterReports(request_id="o", offers=(offer,), ven_id="a"))
+        async with pushing(vtn, clock):
+            async with store.begin() as connection:
+                asked = await ask_report(
+                    connection, peer.id, specifier_id="s", points=[("p", "Direct Read")], granularity=minute,
+                    back=minute, at=clock.now(),
+                )  # fmt: skip
+
+            async def state() -> str:
+                async with store.begin() as connection:
+                    return (await report_requests(connection, peer.id))[0].state
+
+            async def runs() -> bool:
+                return await state() == "running"
+
+            assert await eventually(runs, 5)
+            async with store.begin() as connection:
+                await cancel_report(connection, asked, tenant_id="t1", at=clock.now())
+                await end_registration(connection, peer.id, at=clock.now())
+            await heard.has(lambda: any(isinstance(each, CancelRegistration) for _, each in heard.heard))
+    assert [service for service, _ in heard.heard][:1] == ["EiReport"]
+
+
+async def test_a_push_is_signed_for_a_ven_that_signs_and_kept_from_private_networks_where_told_to(
+    store: Store, clock: FixedClock
+) -> None:
+    mine = party("a-ec")
+    await add_ven(store, clock, "a", fingerprint=mine.fingerprint)
+    signer = party("vtn", "rsa").signer(clock)
+    async with listening() as heard, running_vtn(store, clock, signer=signer) as vtn:
+        async with raw_ven(vtn.url, "a", register=False, signer=mine.signer(clock)) as ven:
+            await ven.register(http_pull=False, transport_address=heard.url, xml_signature=True)
+        await vtn.knows(await tell(store, clock, an_event("e1", clock.now() + HOUR)))
+        guard = CallbackGuard(AddressRules())
+        with pytest.raises(InvalidRequest):
+            await guard.destination(heard.url)
+        async with pushing(vtn, clock, allowed=guard.destination):
+            await asyncio.sleep(0.1)
+            assert heard.heard == []
+        async with pushing(vtn, clock, signer=signer):
+            await heard.has(lambda: len(heard.heard) == 1)
+    assert b"<ds:SignatureValue>" in heard.bodies[0]
+
+
+def test_a_message_goes_to_its_service_under_the_address_given() -> None:
+    for given in ("http://ven/x", "http://ven/x/", "http://ven/x/EiReport"):
+        assert address_of(given, "oadrDistributeEvent") == "http://ven/x/EiEvent"
