@@ -103,7 +103,7 @@ class Openadr2Client:
             verify=_tls(cert_path, key_path, passphrase, ca_path),
             timeout=timeout_s,
             trust_env=False,
-            headers={"content-type": "application/xml"},
+            headers={"content-type": "application/xml", "accept-encoding": "identity"},
         )
 
     @property
@@ -163,7 +163,7 @@ class Openadr2Client:
                 self._http.stream("POST", f"{self._url}/{service}", content=body) as response,
             ):
                 self._check_pin(response)
-                async for chunk in response.aiter_bytes():
+                async for chunk in response.aiter_raw():  # what is packed could unpack to anything
                     content += chunk
                     if len(content) > MAX_BODY_BYTES:
                         raise PeerUnreachable(f"{self.name} answered with more than {MAX_BODY_BYTES} bytes")

@@ -164,7 +164,9 @@ class _Intake:
         )
         await records.add_targets(self.connection, changed)
         what = MODIFIED if decision.opt_in else DECLINED_CHANGE
-        detail = self._stated() | {"reason": decision.reason, "in_force_kw": [t.target_kw for t in changed.targets]}
+        detail = self._stated() | {"reason": decision.reason}
+        if not decision.opt_in:
+            detail["in_force_kw"] = [target.target_kw for target in known.targets]
         await records.advance(self.connection, known, changed, at=self.now, what=what, detail=detail)
         return changed
 

@@ -81,7 +81,7 @@ class OptWatch:
 
     async def _review(self, commitment_id: UUID, now: datetime) -> None:
         async with self.store.begin() as connection:
-            known = await load(connection, commitment_id, for_update=True)
+            known = await load(connection, commitment_id)  # no lock: to decide may take a while
             program = self.programs.get(known.program)
             if program is None:
                 return

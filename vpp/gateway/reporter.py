@@ -156,6 +156,7 @@ class Reporter:
     async def _drop_finished(self) -> None:
         """A report of which all was sent, and nothing more falls due, is pending no longer."""
         async with self._store.begin() as connection:
+            await reports.prune(connection, self._source, at=self._clock.now())
             for due in await reports.standing(connection, self._source):
                 if due.next_due_at is None and not await reports.unsent(connection, self._source, due.request):
                     await reports.drop_requests(connection, self._source, [due.request.report_request_id])

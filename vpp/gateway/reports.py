@@ -24,6 +24,7 @@ MAX_BACKLOG = 288
 MAX_STANDING = 200
 """Report requests kept for one VTN."""
 BATCH = 500
+KEPT_AFTER_SENT = timedelta(days=7)
 SNAPSHOT = timedelta(minutes=1)
 """What a single value speaks for, and how soon one that telemetry could not tell is looked for again."""
 
@@ -162,6 +163,12 @@ async def _write(
             .on_conflict_do_nothing()
         )
     return wrote
+
+
+async def prune(connection: AsyncConnection, source: str, *, at: datetime) -> None:
+    """Drop values the VTN took long ago."""
+    table = openadr2_report
+    await connection.execute(delete(table).where(table.c.source == source, table.c.sent_at < at - KEPT_AFTER_SENT))
 
 
 async def unsent(connection: AsyncConnection, source: str, request: WantedReport) -> list[UnsentValue]:

@@ -38,6 +38,9 @@ class NewPeer:
         config: JSON-able. For a VTN above us the keys are: `ven_name` (our name there), `programs` (our programme
             by its market context or programme name), `client_secret_name`, `cert_name`, `key_name`,
             `key_passphrase_name`, `ca_name` (files in `VPP_SECRETS_DIR`), `sign` (2.0b: sign what we send),
+            `signed` (2.0b: its messages must be signed by
+            `fingerprint`; as `sign` if unset), `ven_id` (2.0b: the venID it gave us beforehand), `opt_changes` (2.0b:
+            `never`, `before` or `always`: when it is told that the fleet's capability has changed),
             `forward` (pass its events on to those below us), `poll_s`, `version` (3: `3.1.0` or `3.0.1`),
             `targets` (3: what we ask for), `token_url` and `scope` (3: where discovery does not tell).
     """

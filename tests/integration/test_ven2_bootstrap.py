@@ -1,0 +1,82 @@
+"""A peer's row becomes our side at its VTN: with its certificates, or with the reason why it cannot."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from tests.builders_pki import TestAuthority
+from tests.clock import FixedClock
+from tests.integration.test_ven2_many import add
+from tests.integration.test_ven2_wire import HeardLog
+from vpp.bootstrap.gateway import vens
+from vpp.config import Settings
+from vpp.domain.errors import InvalidRequest
+from vpp.domain.peer import Peer, PeerRole, Protocol
+from vpp.store.engine import Store
+from vpp.store.tables.accounts import tenant
+
+
+@pytest.fixture
+def secrets_dir(tmp_path: Path) -> Path:
+    authority = TestAuthority(tmp_path)
+    mine = authority.certify("ven", "ec")
+    (tmp_path / "our.pem").write_bytes(mine.cert.read_bytes())
+    (tmp_path / "our.key").write_bytes(mine.key.read_bytes())
+    return tmp_path
+
+
+def settings(**changes: Any) -> Settings:
+    return Settings(**({"tenant": "t1", "openadr2_programs": {"c": "elrp"}} | changes))
+
+
+def a_peer(**changes: Any) -> Peer:
+    config = {"programs": {"c": "elrp"}} | changes.pop("config", {})
+    return Peer(
+        id="p1", tenant_id="t1", protocol=Protocol.OPENADR2, role=PeerRole.VTN, name="north",
+        **({"url": "https://north.example/x"} | changes), config=config,
+    )  # fmt: skip
+
+
+async def test_a_peer_with_its_files_is_served_and_signs(store: Store, clock: FixedClock, secrets_dir: Path) -> None:
+    made = vens(settings(secrets_dir=secrets_dir), store, clock, HeardLog())
+    files = {"cert_name": "our.pem", "key_name": "our.key", "ca_name": "ca.pem", "sign": True}
+    ven = made.make(a_peer(config=files, fingerprint="AA:BB:CC:DD:EE:FF:00:11:22:33"))
+    assert ven.name == "openadr2:north"
+    await ven.close()
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"config": {"cert_name": "gone.pem"}}, "gone.pem"),
+        ({"config": {"sign": True}, "fingerprint": "AA:BB:CC:DD:EE:FF:00:11:22:33"}, "certificate and key"),
+        ({"config": {"signed": True}}, "fingerprint"),
+        ({"config": {"opt_changes": "at times"}}, "config.opt_changes"),
+        ({"url": None}, "url"),
+    ],
+)
+async def test_a_peer_that_cannot_be_served_is_refused_with_the_reason(
+    store: Store, clock: FixedClock, secrets_dir: Path, changes: dict[str, Any], why: str
+) -> None:
+    made = vens(settings(secrets_dir=secrets_dir), store, clock, HeardLog())
+    with pytest.raises(InvalidRequest, match=why):
+        made.make(a_peer(**changes))
+
+
+async def test_the_settings_name_one_more_vtn_and_its_name_is_taken(store: Store, clock: FixedClock) -> None:
+    async with store.begin() as connection:
+        await connection.execute(tenant.insert().values(id="t1", name="Tenant"))
+    await add(store, "north", "https://north.example/x")
+    await add(store, "utility", "https://another.example/x")
+    alone = vens(settings(), store, clock, HeardLog())
+    assert [peer.name for peer in await alone.peers()] == ["north", "utility"]
+    beside = vens(settings(openadr2_vtn_url="http://127.0.0.1:9/x"), store, clock, HeardLog())
+    with capture_logs() as logs:
+        named, north = await beside.peers()
+    assert (named.url, north.name) == ("http://127.0.0.1:9/x", "north")
+    assert [entry["peer"] for entry in logs] == ["utility"]
+    ven = beside.make(named)
+    assert ven.name == "openadr2:utility"
+    await ven.close()
