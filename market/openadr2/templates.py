@@ -12,7 +12,7 @@ from market.openadr2.signing import Signer
 from market.openadr2.targets import write_targets
 from market.openadr2.write_events import distribution_around, write_event
 from market.openadr2.xml_out import enveloped
-from vpp.domain.grid_event import Target, TargetKind
+from vpp.domain.grid_event import GridEvent, Target, TargetKind
 from vpp.domain.openadr2 import DistributedEvent, DistributeEvents, Response
 
 DEFAULT_CAPACITY = 512
@@ -66,7 +66,7 @@ class TemplateCache:
 
     def __init__(self, capacity: int = DEFAULT_CAPACITY) -> None:
         self._capacity = capacity
-        self._templates: OrderedDict[tuple[object, ...], EventTemplate] = OrderedDict()
+        self._templates: OrderedDict[tuple[str, int, str], tuple[GridEvent, EventTemplate]] = OrderedDict()
 
     def get(self, distributed: DistributedEvent) -> EventTemplate:
         """Return the template of an event, made where it is not known yet.
@@ -74,15 +74,17 @@ class TemplateCache:
         Its targets are those of the first that was asked for: stamp those of this VEN.
         """
         event = distributed.event
-        # two VTNs may give the same id to different events, but not at the same instants
-        version = (event.event_id, event.modification_number, distributed.status.value)
-        key = (*version, event.program, event.created_at, event.modified_at, event.start_at, event.answer_wanted)
-        template = self._templates.get(key)
-        if template is None:
-            template = self._templates[key] = EventTemplate.of(distributed)
-            if len(self._templates) > self._capacity:
-                self._templates.popitem(last=False)
+        key = (event.event_id, event.modification_number, distributed.status.value)
+        known = self._templates.get(key)
+        # a comparison costs a tenth of a rendering, and two VTNs may give one id to two events
+        if known is not None and (known[0] is event or known[0] == event):
+            self._templates.move_to_end(key)
+            return known[1]
+        template = EventTemplate.of(distributed)
+        self._templates[key] = (event, template)
         self._templates.move_to_end(key)
+        if len(self._templates) > self._capacity:
+            self._templates.popitem(last=False)
         return template
 
     def encode(self, distribution: DistributeEvents, *, signer: Signer | None = None) -> bytes:
