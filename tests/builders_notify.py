@@ -27,6 +27,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from tests.builders_processes import free_port
@@ -199,6 +200,20 @@ def certificates(folder: Path, *names: str) -> Certificates:
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return made
+
+
+@asynccontextmanager
+async def emptied_store(database_url: str, redis_url: str) -> AsyncIterator[Store]:
+    """A store on a database of several tests, without what the one before left of peers, objects and messages."""
+    made = Store(database_url, redis_url)
+    async with made.begin() as connection:
+        await connection.execute(
+            text("truncate notification_change, notification_channel, mqtt_login, openadr3_object, peer cascade")
+        )
+    try:
+        yield made
+    finally:
+        await made.close()
 
 
 TENANT = "default"

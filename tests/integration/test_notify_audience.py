@@ -1,12 +1,12 @@
 """Who is told of a change: exactly who could have read the object, and no more of it than that."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
 from sqlalchemy import select, text
 
-from tests.builders_notify import TENANT, Objects
+from tests.builders_notify import TENANT, Objects, emptied_store
 from tests.clock import FixedClock
 from vpp.domain.openadr3 import OLDER_VERSION, ObjectKind
 from vpp.domain.peer import PeerRole
@@ -16,6 +16,12 @@ from vpp.store.engine import Store
 from vpp.store.tables.notifications import notification, notification_change, notification_channel
 
 CALLBACK = "https://ven.example.com/callback"
+
+
+@pytest.fixture
+async def store(module_database_url: str, redis_url: str) -> AsyncIterator[Store]:
+    async with emptied_store(module_database_url, redis_url) as made:
+        yield made
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.builders_notify import ADMIN, ADMIN_WORD, TENANT, MqttBroker, Receiver, listener, receiver
+from tests.builders_notify import ADMIN, ADMIN_WORD, TENANT, MqttBroker, Receiver, emptied_store, listener, receiver
 from tests.builders_peering import add_tenant
 from vpp.bootstrap.notify import callback_check, callback_client, changes_for, notifiers_for, tell
 from vpp.bootstrap.openadr3 import openadr3_vtn
@@ -20,6 +20,12 @@ from vpp.domain.errors import NotReady
 from vpp.domain.peer import PeerRole, Protocol
 from vpp.peering import NewPeer, add_peer
 from vpp.store.engine import Store
+
+
+@pytest.fixture
+async def store(module_database_url: str, redis_url: str) -> AsyncIterator[Store]:
+    async with emptied_store(module_database_url, redis_url) as made:
+        yield made
 
 
 @asynccontextmanager
@@ -33,10 +39,12 @@ async def served(settings: Settings, store: Store, version: str = "3.1.0") -> As
     async with vtn as mounts:
         telling = asyncio.create_task(tell(settings, store, clock))
         transport = httpx.ASGITransport(mounts[f"/openadr3/{version}"])
-        async with httpx.AsyncClient(transport=transport, base_url="http://vtn") as client:
-            yield client
-        telling.cancel()
-        await asyncio.gather(telling, return_exceptions=True)
+        try:
+            async with httpx.AsyncClient(transport=transport, base_url="http://vtn") as client:
+                yield client
+        finally:
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
 
 
 async def signed_in(store: Store, client: httpx.AsyncClient, name: str, role: PeerRole) -> dict[str, str]:

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import func, select
 from structlog.testing import capture_logs
 
-from tests.builders_notify import Objects, Received, Receiver, receiver, worker
+from tests.builders_notify import Objects, Received, Receiver, emptied_store, receiver, worker
 from tests.clock import FixedClock
 from vpp.domain.openadr3 import OLDER_VERSION, ObjectKind
 from vpp.domain.peer import PeerRole
@@ -20,6 +20,12 @@ from vpp.store.engine import Store
 from vpp.store.tables.notifications import notification, notification_channel
 
 SECOND = timedelta(seconds=1)
+
+
+@pytest.fixture
+async def store(module_database_url: str, redis_url: str) -> AsyncIterator[Store]:
+    async with emptied_store(module_database_url, redis_url) as made:
+        yield made
 
 
 @pytest.fixture

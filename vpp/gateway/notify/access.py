@@ -37,6 +37,8 @@ PREFIX = "vpp:"
 PUBLISHER = "vpp-publisher"
 LOGIN_LASTS = timedelta(hours=1)
 """Where a token does not say when it ends."""
+JUST_MADE = timedelta(minutes=1)
+"""How long a login may be on its way to the broker."""
 A_PAGE = 200
 _HARMLESS = ("already exists", "not found")
 
@@ -49,39 +51,39 @@ class Access:
 
     async def let_in(self, broker: Broker, caller: Caller, access_token: str) -> str:
         """Make the token a password at the broker until it ends; returns the user name that goes with it."""
-        name = username(caller.client_id, access_token)
-        async with self._store.begin() as connection:
-            wanted = await self._wanted(connection, caller.client_id)
-            acls = wanted.get(caller.client_id)
-            if acls is None:  # of an external OAuth server, with no peer here
-                acls = rules(await self._filters(connection, caller.client_id, caller.tenant_id, caller.role))
-        role = {"rolename": PREFIX + caller.client_id}
+        name, now = username(caller.client_id, access_token), self._clock.now()
+        row = {
+            "username": name, "tenant_id": caller.tenant_id, "client_id": caller.client_id, "made_at": now,
+            "expires_at": ends_at(access_token) or now + LOGIN_LASTS,
+        }  # fmt: skip
+        async with self._store.begin() as connection:  # before the broker: who is there and not here is thrown out
+            kept = insert(logins).values(row).on_conflict_do_nothing().returning(logins.c.username)
+            is_new = (await connection.execute(kept)).first() is not None
+        acls, role = await self._rules_of(caller), {"rolename": PREFIX + caller.client_id}
         user = {"username": name, "password": access_token, "roles": [role | {"priority": 0}]}
         await _done(
             broker,
             [
                 {"command": "createRole", "acls": acls} | role,
                 {"command": "modifyRole", "acls": acls} | role,
-                {"command": "deleteClient", "username": name},
+                *([{"command": "deleteClient", "username": name}] if is_new else []),
                 {"command": "createClient"} | user,
             ],
         )
-        now = self._clock.now()
-        row = {
-            "username": name, "tenant_id": caller.tenant_id, "client_id": caller.client_id, "made_at": now,
-            "expires_at": ends_at(access_token) or now + LOGIN_LASTS,
-        }  # fmt: skip
-        async with self._store.begin() as connection:
-            await connection.execute(insert(logins).values(row).on_conflict_do_nothing())
+        now_right = await self._rules_of(caller)
+        if now_right != acls:  # a VEN came or went meanwhile, and a worker may have said so before us
+            await _done(broker, [{"command": "modifyRole", "acls": now_right} | role])
         return name
 
-    async def knows(self, caller: Caller, access_token: str) -> str | None:
-        """Return the user name of a token that is let in already."""
-        name = username(caller.client_id, access_token)
-        query = select(logins.c.username).where(logins.c.username == name, logins.c.expires_at > self._clock.now())
+    async def _rules_of(self, caller: Caller) -> list[dict[str, Any]]:
         async with self._store.begin() as connection:
-            found: str | None = (await connection.execute(query)).scalar()
-        return found
+            wanted = await self._wanted(connection, caller.client_id)
+            if caller.client_id in wanted:
+                return wanted[caller.client_id]
+            # of an external OAuth server, with no peer here
+            vens = await _vens_of(connection, caller.client_id)
+            own = vens.get((caller.tenant_id, caller.client_id), ())
+            return rules(self._topics.may_read(caller.tenant_id, caller.role, own))
 
     async def prepare(self, broker: Broker) -> bool:
         """See to it that we may publish ourselves; True where we may already.
@@ -111,32 +113,33 @@ class Access:
         """Make every role and login of ours at the broker what it should be."""
         revoked = select(peers.c.client_id).where(peers.c.revoked_at.is_not(None), peers.c.client_id.is_not(None))
         await self._throw_out(broker, logins.c.client_id.in_(revoked))
-        async with self._store.begin() as connection:
-            wanted = await self._wanted(connection, None)
-            known = set((await connection.execute(select(logins.c.username))).scalars())
         there = {each["rolename"]: each for each in await _all(broker, "listRoles", "roles")}
         ours = {name.removeprefix(PREFIX): each for name, each in there.items() if name.startswith(PREFIX)}
+        users = [
+            each["username"]
+            for each in await _all(broker, "listClients", "clients")
+            if any(role["rolename"].startswith(PREFIX) for role in each.get("roles") or ())
+        ]
+        async with self._store.begin() as connection:  # after the lists: who was let in meanwhile is known by now
+            wanted = await self._wanted(connection, None)
+            known = (await connection.execute(select(logins.c.username, logins.c.client_id))).all()
+        names, clients = {row.username for row in known}, {row.client_id for row in known}
         commands: list[Mapping[str, Any]] = []
         for client_id, acls in wanted.items():
             if client_id not in ours:
                 commands.append({"command": "createRole", "rolename": PREFIX + client_id, "acls": acls})
             elif _comparable(ours[client_id]["acls"]) != _comparable(acls):
                 commands.append({"command": "modifyRole", "rolename": PREFIX + client_id, "acls": acls})
-        users = [
-            each["username"]
-            for each in await _all(broker, "listClients", "clients")
-            if any(role["rolename"].startswith(PREFIX) for role in each.get("roles") or ())
-        ]
-        commands += [{"command": "deleteClient", "username": name} for name in users if name not in known]
-        foreign = await self._clients_with_logins()
+        commands += [{"command": "deleteClient", "username": name} for name in users if name not in names]
         commands += [
             {"command": "deleteRole", "rolename": PREFIX + client_id}
             for client_id in ours
-            if client_id not in wanted and client_id not in foreign
+            if client_id not in wanted and client_id not in clients
         ]
         await _done(broker, commands)
+        lost = logins.c.username.in_(names - set(users)), logins.c.made_at < self._clock.now() - JUST_MADE
         async with self._store.begin() as connection:  # a broker that lost its file: they are let in anew
-            await connection.execute(delete(logins).where(logins.c.username.in_(known - set(users))))
+            await connection.execute(delete(logins).where(*lost))
 
     async def refresh(self, broker: Broker, client_id: str) -> None:
         """Make one client's role what it should be; one that was revoked is thrown out."""
@@ -163,10 +166,6 @@ class Access:
         async with self._store.begin() as connection:
             await connection.execute(delete(logins).where(logins.c.username.in_(names)))
 
-    async def _clients_with_logins(self) -> set[str]:
-        async with self._store.begin() as connection:
-            return set((await connection.execute(select(logins.c.client_id).distinct())).scalars())
-
     async def _wanted(self, connection: AsyncConnection, client_id: str | None) -> dict[str, list[dict[str, Any]]]:
         """The rules of every client that is a peer, or of one."""
         query = select(peers.c.client_id, peers.c.tenant_id, peers.c.role).where(
@@ -185,12 +184,6 @@ class Access:
             )
             for row in rows
         }
-
-    async def _filters(
-        self, connection: AsyncConnection, client_id: str, tenant_id: str, role: PeerRole
-    ) -> tuple[str, ...]:
-        vens = await _vens_of(connection, client_id)
-        return self._topics.may_read(tenant_id, role, vens.get((tenant_id, client_id), ()))
 
 
 async def _vens_of(connection: AsyncConnection, client_id: str | None) -> dict[tuple[str, str], list[str]]:

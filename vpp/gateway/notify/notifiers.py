@@ -35,14 +35,12 @@ class MqttNotifiers:
         """See `Notifiers.mqtt_binding`."""
         authentication: dict[str, str] = {"method": "ANONYMOUS"}
         if self._access is not None and self._address is not None:
-            name = await self._access.knows(caller, access_token)
-            if name is None:
-                try:
-                    async with connected(self._address) as broker:
-                        name = await self._access.let_in(broker, caller, access_token)
-                except (PeerUnreachable, NotReady) as error:
-                    log.warning("nobody can be let in at the MQTT broker", client=caller.client_id, error=str(error))
-                    return None
+            try:
+                async with connected(self._address) as broker:
+                    name = await self._access.let_in(broker, caller, access_token)
+            except (PeerUnreachable, NotReady) as error:
+                log.warning("nobody can be let in at the MQTT broker", client=caller.client_id, error=str(error))
+                return None
             authentication = {"method": "OAUTH2_BEARER_TOKEN", "username": name}
         return {"URIS": list(self._urls), "serialization": "JSON", "authentication": authentication}
 
