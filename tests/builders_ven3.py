@@ -8,6 +8,7 @@ import base64
 import os
 import shutil
 import socket
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -120,7 +121,9 @@ class FakeVtn:
 
 
 @asynccontextmanager
-async def fake_vtn(clock: Clock, *, version: str = "3.1.0", odd: Deviations | None = None) -> AsyncIterator[FakeVtn]:
+async def fake_vtn(
+    clock: Clock, *, version: str = "3.1.0", odd: Deviations | None = None, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[FakeVtn]:
     """Serve a VTN with one programme, `Flat`, on loopback."""
     vtn = FakeVtn(clock, version, odd or Deviations())
     vtn.put("programs", {"programName": "Flat"})
@@ -128,8 +131,8 @@ async def fake_vtn(clock: Clock, *, version: str = "3.1.0", odd: Deviations | No
     app.router.add_route("*", "/{path:.*}", partial(_serve, vtn))
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    vtn.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+    vtn.url = f"{'https' if tls else 'http'}://127.0.0.1:{runner.addresses[0][1]}"
     try:
         yield vtn
     finally:
@@ -317,9 +320,10 @@ async def client_of(
     log: MessageLog | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
     client_id: str = CLIENT,
+    **files: Path,
 ) -> AsyncIterator[Openadr3Client]:
-    """Our client at a VTN."""
-    wire = Wire("peer-1", log or NullLog(), timeout_s=timeout_s, transport=transport)
+    """Our client at a VTN; `files` are those of TLS."""
+    wire = Wire("peer-1", log or NullLog(), timeout_s=timeout_s, transport=transport, **files)
     client = Openadr3Client("openadr3:utility", wire, clock, Where(url, version), Credential(client_id, secret))
     try:
         yield client

@@ -17,7 +17,7 @@ from vpp.domain.ven3 import VenWanted
 from vpp.gateway.ven3 import Openadr3Ven
 from vpp.store.engine import Store
 from vpp.store.tables.commitments import commitment as commitments
-from vpp.store.tables.openadr3_ven import openadr3_ven
+from vpp.store.tables.openadr3_ven import openadr3_event_seen, openadr3_ven
 
 HOUR = timedelta(hours=1)
 
@@ -136,17 +136,35 @@ async def test_an_event_missing_from_the_list_but_still_there_is_kept(
     assert (await _only(fleet_store)).state is CommitmentState.ACCEPTED
 
 
-async def test_an_event_nobody_shows_us_is_believed_gone_the_second_time(
+async def test_an_event_nobody_shows_us_is_believed_gone_the_second_time_in_a_row(
     fleet_store: Store, vtn31: FakeVtn, ven: Openadr3Ven
 ) -> None:
     event_id = vtn31.event(300.0)
     await ven.step()
     vtn31.odd.hides_deleted = True
+    kept = vtn31.objects["events"].pop(event_id)
+    await ven.step()
+    vtn31.objects["events"][event_id] = kept
+    await ven.step()
     vtn31.delete(event_id)
     await ven.step()
     assert (await _only(fleet_store)).state is CommitmentState.ACCEPTED
     await ven.step()
     assert (await _only(fleet_store)).state is CommitmentState.CANCELLED
+
+
+async def test_an_event_told_when_it_is_over_is_nothing_to_us_and_one_cut_short_in_the_past_ends(
+    fleet_store: Store, clock: FixedClock, vtn31: FakeVtn, ven: Openadr3Ven
+) -> None:
+    vtn31.event(300.0, start_at=clock.now() - 2 * HOUR)
+    running = vtn31.event(200.0, start_at=clock.now())
+    await ven.step()
+    assert (await _only(fleet_store)).external_id == running
+    await _activate(fleet_store, clock)
+    clock.advance(HOUR / 2)
+    vtn31.event(200.0, event_id=running, start_at=clock.now() - 1.2 * HOUR)
+    await ven.step()
+    assert (await _only(fleet_store)).window.end_at == clock.now()
 
 
 async def test_a_stale_copy_of_an_event_does_not_undo_its_change(
@@ -174,25 +192,20 @@ async def test_a_vtn_whose_clock_was_set_back_is_still_believed(
     assert [t.target_kw for t in (await _only(fleet_store)).targets] == [100.0]
 
 
-async def test_an_event_of_no_programme_of_ours_is_kept_and_refused(
+async def test_events_that_are_not_for_us_or_not_readable_hold_up_no_other(
     fleet_store: Store, vtn31: FakeVtn, ven: Openadr3Ven
 ) -> None:
     other = vtn31.put("programs", {"programName": "Other"})
     vtn31.event(300.0, program_id=other)
-    await ven.step()
-    row = await only_event(fleet_store)
-    assert row["outcome"] == "refused"
-    assert "none of ours" in row["reason"]
-    assert await _all(fleet_store) == []
-
-
-async def test_an_event_that_cannot_be_read_holds_up_no_other(
-    fleet_store: Store, vtn31: FakeVtn, ven: Openadr3Ven
-) -> None:
     vtn31.event(1.0, intervals="soon")
     good = vtn31.event(300.0)
     await ven.step()
     assert (await _only(fleet_store)).external_id == good
+    async with fleet_store.begin() as connection:
+        rows = await connection.execute(select(openadr3_event_seen).order_by(openadr3_event_seen.c.event_id))
+    foreign, unreadable, taken = rows.all()
+    assert (foreign.outcome, unreadable.outcome, taken.outcome) == ("refused", "refused", "in")
+    assert "none of ours" in foreign.reason
 
 
 async def test_units_an_event_leaves_out_are_its_programmes(
@@ -273,20 +286,16 @@ async def test_killed_between_two_steps_the_next_round_goes_on(
     assert (await only_event(fleet_store))["outcome"] == "in"
 
 
-async def test_a_vtn_that_fails_is_asked_again_later_and_nothing_is_lost(
+async def test_a_vtn_that_fails_is_asked_again_and_one_that_asks_for_patience_is_given_it(
     fleet_store: Store, clock: FixedClock, vtn31: FakeVtn, ven: Openadr3Ven
 ) -> None:
     vtn31.event(300.0)
     vtn31.failing = 1
-    retry_at = await ven.step()
-    assert timedelta(0) < retry_at - clock.now() <= timedelta(seconds=5)
-    await ven.step()
-    assert (await _only(fleet_store)).state is CommitmentState.ACCEPTED
-
-
-async def test_a_vtn_that_asks_for_patience_is_given_it(clock: FixedClock, vtn31: FakeVtn, ven: Openadr3Ven) -> None:
+    assert timedelta(0) < await ven.step() - clock.now() <= timedelta(seconds=5)
     vtn31.failing, vtn31.retry_after = 1, "120"
     assert await ven.step() >= clock.now() + timedelta(seconds=120)
+    await ven.step()
+    assert (await _only(fleet_store)).state is CommitmentState.ACCEPTED
 
 
 async def test_our_ven_and_its_resources_are_made_once(fleet_store: Store, clock: FixedClock, vtn: FakeVtn) -> None:
@@ -334,7 +343,7 @@ async def test_an_answer_that_is_no_list_of_events_changes_nothing(
     vtn31.event(300.0)
     await ven.step()
     before: Any = await only_event(fleet_store)
-    for garbage in (b"<html>", b"[[", b"[" * 100_000, b'{"a": NaN}', b'"events"', b""):
+    for garbage in (b"<html>", b"[[", b"[" * 100_000, b'[{"id": "event-9", "priority": NaN}]', b'"events"', b""):
         vtn31.garbage = garbage
         await ven.step()
         assert await only_event(fleet_store) == before

@@ -18,7 +18,6 @@ from vpp.gateway.ven3 import Openadr3Ven
 from vpp.gateway.ven3.plan import GRACE
 from vpp.store.engine import Store
 from vpp.store.tables.commitments import commitment
-from vpp.store.tables.openadr3_ven import openadr3_event_seen
 
 HOUR = timedelta(hours=1)
 BOTH = pytest.mark.parametrize("base", [NEW, OLD], ids=["3.1.0", "3.0.1"])
@@ -139,13 +138,3 @@ async def test_our_own_vtn_keeps_our_subscription(vtn: Vtn, clock: FixedClock) -
     (subscription,) = await vtn.ven1.get("/subscriptions")
     (operation,) = subscription["objectOperations"]
     assert (operation["callbackUrl"], sorted(operation["objects"])) == (url, ["EVENT", "PROGRAM"])
-
-
-async def test_more_events_than_a_page_are_all_read(vtn: Vtn, clock: FixedClock) -> None:
-    program = await vtn.bl.post("/programs", {"programName": "Theirs"})
-    for _ in range(55):
-        await vtn.bl.post("/events", event(clock, program["id"], 1.0))
-    async with ven_at(vtn, NEW) as ven:
-        await step(ven, clock)
-    async with vtn.store.begin() as connection:
-        assert len((await connection.execute(select(openadr3_event_seen.c.event_id))).all()) == 55

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import select, text
 from structlog.testing import capture_logs
 
 from tests.builders_gateway import Fleet, add_tenant
@@ -193,24 +193,6 @@ async def test_a_report_the_vtn_refuses_is_not_sent_again(
     async with fleet_store.begin() as connection:
         refused = (await connection.execute(select(openadr3_report.c.refused))).scalar_one()
     assert "404" in refused
-
-
-async def test_a_vtn_that_is_away_gets_its_reports_later(
-    fleet_store: Store, clock: FixedClock, vtn31: FakeVtn, figures: SetFigures
-) -> None:
-    vtn31.event(1.0, reportDescriptors=wanted("USAGE"))
-    async with running_ven3(fleet_store, clock, vtn31.url, figures=figures) as ven:
-        await ven.step()
-        clock.advance(3 * HOUR)
-        vtn31.slow_s = 0.0
-        vtn31.lose_reply_to = {"POST /reports"}
-        await ven.step()
-        async with fleet_store.begin() as connection:
-            assert (await connection.execute(select(func.count(openadr3_report.c.sent_at)))).scalar_one() == 0
-        await ven.step()
-        async with fleet_store.begin() as connection:
-            assert (await connection.execute(select(func.count(openadr3_report.c.sent_at)))).scalar_one() == 1
-    assert len(vtn31.reports) == 1
 
 
 async def test_the_operating_state_tells_that_we_declined(

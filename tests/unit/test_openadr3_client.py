@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,6 +18,7 @@ from market.openadr3.client_http import MAX_BODY_BYTES
 from market.openadr3.client_mqtt import broker_of
 from market.openadr3.client_read import event_of, instant_of, reports_of, targets_of
 from market.openadr3.paging import LIMIT, MAX_OBJECTS, read_all
+from tests.builders_notify import certificates
 from tests.builders_ven3 import SECRET, Deviations, FakeVtn, NullLog, client_of, fake_vtn
 from tests.clock import NOON, FixedClock
 from tests.shared_data import shared_spec
@@ -185,6 +188,21 @@ async def test_an_answer_without_end_is_cut_off(clock: FixedClock) -> None:
     async with client_of(clock, "https://vtn.example/3.1.0", transport=transport) as client:
         with pytest.raises(PeerUnreachable, match="more than"):
             await client.programs()
+
+
+async def test_a_vtn_must_show_a_certificate_we_trust_and_sees_ours(clock: FixedClock, tmp_path: Path) -> None:
+    made = certificates(tmp_path, "vtn.example")
+    tls = made.server()
+    tls.verify_mode = ssl.CERT_REQUIRED
+    tls.load_verify_locations(made.ca)
+    ours = {"ca_path": made.ca, "cert_path": made.cert, "key_path": made.key}
+    async with fake_vtn(clock, tls=tls) as vtn:
+        async with client_of(clock, vtn.url, **ours) as client:
+            assert await client.version() == "3.1.0"
+        for less in ({"ca_path": made.ca}, {}):
+            async with client_of(clock, vtn.url, version="3.1.0", **less) as client:
+                with pytest.raises(PeerUnreachable):
+                    await client.programs()
 
 
 async def test_a_redirect_is_not_followed(clock: FixedClock) -> None:
