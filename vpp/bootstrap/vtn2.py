@@ -49,16 +49,15 @@ class ValkeyReplay:
         return bool(kept)
 
 
-async def vtn2(settings: Settings, *, host: str, port: int, with_parent: bool = False) -> None:
+async def vtn2(settings: Settings, *, host: str, port: int, with_parent: int | None = None) -> None:
     """Our OpenADR 2.0b VTN until told to stop.
 
     Args:
-        with_parent: stop when the process that started this one has gone.
+        with_parent: id of the process that started this one, and without which it stops.
 
     Raises:
         NotReady: a certificate is missing, or the address cannot be listened on.
     """
-    parent = os.getppid()
     tls, signer = _tls(settings), _signer(settings)
     with watched_loops(settings) as pulse:
         async with open_store(settings, pool_size=10) as store, clock_for(settings, "vtn") as clock:
@@ -76,7 +75,7 @@ async def vtn2(settings: Settings, *, host: str, port: int, with_parent: bool = 
             log.info("OpenADR 2.0b VTN listens", host=host, port=port, vtn_id=desk.vtn_id, tls=tls is not None)
             loops = [desk.run(), pushing.run(), messages.run()]
             try:
-                await until_stopped(*loops, *([_watch_parent(parent)] if with_parent else []))
+                await until_stopped(*loops, *([] if with_parent is None else [watch_parent(with_parent)]))
             finally:
                 await server.stop()
                 await pusher.close()
@@ -97,11 +96,12 @@ def vtn2_desk(settings: Settings, store: Store, clock: Clock) -> VtnDesk:
     )
 
 
-async def _watch_parent(parent: int) -> None:
+async def watch_parent(parent: int) -> None:
+    """Return once this process is no longer a child of that one."""
     while True:
-        await asyncio.sleep(PARENT_EVERY_S)
         if os.getppid() != parent:
             return
+        await asyncio.sleep(PARENT_EVERY_S)
 
 
 def _options(settings: Settings) -> VtnOptions:

@@ -1,6 +1,7 @@
 """Commands that run the service: up, down, serve, vtn, work, gateway, migrate."""
 
 import asyncio
+import os
 from typing import Annotated
 
 import typer
@@ -46,7 +47,7 @@ async def _up(configured: Settings, host: str, port: int, openadr2_port: int | N
 
 
 async def _start_vtn(children: Processes, configured: Settings, host: str, port: int) -> None:
-    arguments = ["vtn", "--host", host, "--port", str(port), "--with-parent"]
+    arguments = ["vtn", "--host", host, "--port", str(port), "--with-parent", str(os.getpid())]
     await children.start("vtn", arguments, _metrics_port(configured, 2))
 
 
@@ -110,7 +111,7 @@ async def _serve_both(configured: Settings, host: str, port: int, openadr2_port:
 def vtn(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")],
     host: Host = "127.0.0.1",
-    with_parent: Annotated[bool, typer.Option(hidden=True, help="Stop when whoever started this has gone.")] = False,
+    with_parent: Annotated[int | None, typer.Option(hidden=True, help="Stop when this process has gone.")] = None,
 ) -> None:
     """Our OpenADR 2.0b VTN, for sites and sub-aggregators below us."""
     within(bootstrap.vtn2(settings(), host=host, port=port, with_parent=with_parent))

@@ -64,7 +64,7 @@ async def create(room: Room, message: CreateRegistration, caller: Openadr2Caller
             "ven_id": ven_id,
             "profile": message.profile,
             "transport": message.transport,
-            "transport_address": message.transport_address or peer.url,
+            "transport_address": None if message.http_pull else message.transport_address or peer.url,
             "report_only": message.report_only,
             "xml_signature": message.xml_signature,
             "http_pull": message.http_pull,
@@ -173,7 +173,8 @@ def _check(message: CreateRegistration) -> None:
         raise Refused(NOT_ALLOWED, f"profile {message.profile[:20]} is not spoken here, but 2.0b")
     if message.transport != "simpleHttp":
         raise Refused(NOT_ALLOWED, f"transport {message.transport[:20]} is not spoken here, but simpleHttp")
-    if message.transport_address is not None and not _is_address(message.transport_address):
+    # A VEN that polls needs no address, and some write the word None there.
+    if not message.http_pull and message.transport_address and not _is_address(message.transport_address):
         raise Refused(INVALID_DATA, "oadrTransportAddress is not an address of http or https")
 
 
