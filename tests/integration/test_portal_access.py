@@ -30,6 +30,14 @@ ACCESS: dict[str, set[str]] = {
     "GET /operator/events/{event_id}": {"operator"},
     "GET /operator/events/{event_id}/live": {"operator"},
     "GET /operator/events/{event_id}/reasons": {"operator"},
+    "GET /operator/peers": {"operator"},
+    "GET /operator/peers/new": {"operator"},
+    "POST /operator/peers/new": {"operator"},
+    "GET /operator/peers/{peer_id}": {"operator"},
+    "POST /operator/peers/{peer_id}/revoke": {"operator"},
+    "POST /operator/peers/{peer_id}/secret": {"operator"},
+    "GET /operator/messages": {"operator"},
+    "GET /operator/messages/{message_id}": {"operator"},
     "GET /utility": {"utility"},
     "GET /utility/events/{event_id}": {"utility"},
     "GET /utility/events/{event_id}/report.csv": {"utility"},
@@ -48,6 +56,14 @@ ACCESS: dict[str, set[str]] = {
     "POST /api/v1/sites": {"operator", "operate"},
     "GET /api/v1/sites/{site_id}/reserve": STAFF | {"owner"},
     "PATCH /api/v1/sites/{site_id}/reserve": {"operator", "owner", "operate"},
+    "GET /api/v1/peers": STAFF,
+    "POST /api/v1/peers": {"operator", "operate"},
+    "GET /api/v1/peers/messages": STAFF,
+    "GET /api/v1/peers/messages/{message_id}": STAFF,
+    "GET /api/v1/peers/{peer_id}": STAFF,
+    "PATCH /api/v1/peers/{peer_id}": {"operator", "operate"},
+    "POST /api/v1/peers/{peer_id}/rotate-secret": {"operator", "operate"},
+    "DELETE /api/v1/peers/{peer_id}": {"operator", "operate"},
     "POST /api/v1/telemetry": {"telemetry"},
 }
 """Who may use each route: roles of people, scopes of tokens, or "" for nobody in particular."""
@@ -110,14 +126,15 @@ def _routes(app: FastAPI) -> Iterator[str]:
 def _filled(route: str, event_id: object, site_id: object) -> tuple[str, str]:
     method, path = route.split(" ")
     filled = path.replace("{event_id}", str(event_id)).replace("{site_id}", str(site_id)).replace("{month}", MONTH)
-    return method, filled
+    return method, filled.replace("{peer_id}", "nobody").replace("{message_id}", "7")
 
 
 async def _ask(client: httpx.AsyncClient, route: str, event_id: object, site_id: object) -> int:
     method, path = _filled(route, event_id, site_id)
     if method == "PATCH" and path.startswith("/owner"):
         return (await client.request(method, path, data={"reserve_percent": "30"})).status_code
-    body = {"reserve_soc": 0.3} if method == "PATCH" else None
+    changed = {"groups": []} if "/peers/" in path else {"reserve_soc": 0.3}
+    body = changed if method == "PATCH" else None
     return (await client.request(method, path, json=body)).status_code
 
 
