@@ -12,10 +12,11 @@ import pytest
 from sqlalchemy import func, select
 from structlog.testing import capture_logs
 
-from tests.builders_notify import Objects, Received, Receiver, emptied_store, receiver, worker
+from tests.builders_notify import TENANT, Objects, Received, Receiver, emptied_store, receiver, worker
 from tests.clock import FixedClock
 from vpp.domain.openadr3 import OLDER_VERSION, ObjectKind
 from vpp.domain.peer import PeerRole
+from vpp.peering import list_channels
 from vpp.store.engine import Store
 from vpp.store.tables.notifications import notification, notification_channel
 
@@ -141,6 +142,10 @@ async def test_a_callback_that_keeps_failing_is_marked_broken_tried_seldom_and_m
     assert broken["broken_at"] == objects.clock.now()
     assert (broken["failures"], broken["last_error"]) == (4, "status 500")
     assert [each["event"] for each in logs].count("a callback is broken") == 1
+    async with objects.store.begin() as connection:
+        (shown,) = await list_channels(connection, tenant_id=TENANT, broken=True)
+    assert (shown.client_id, shown.callback_url, shown.waiting) == ("bl-1", there.url, 1)
+    assert shown.broken_at == objects.clock.now()
     assert await tell.outbox.next_due_at() == objects.clock.now() + timedelta(hours=1)
     objects.clock.advance(timedelta(hours=1))
     await tell.turn()

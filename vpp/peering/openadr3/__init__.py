@@ -2,6 +2,7 @@
 
 from vpp.peering.openadr3.audience import MQTT_CHANNEL
 from vpp.peering.openadr3.changes import Changes, NobodyTold
+from vpp.peering.openadr3.channels import ChannelState, list_channels
 from vpp.peering.openadr3.queue import ACCESS_CHANNEL, NOTIFICATION_CHANNEL, NotificationQueue
 from vpp.peering.openadr3.read import find_object, granted_targets, select_objects
 from vpp.peering.openadr3.shelf import SqlObjectShelf
@@ -14,6 +15,7 @@ __all__ = [
     "MQTT_CHANNEL",
     "NOTIFICATION_CHANNEL",
     "Changes",
+    "ChannelState",
     "NobodyTold",
     "NotificationQueue",
     "SqlObjectShelf",
@@ -23,6 +25,7 @@ __all__ = [
     "find_object",
     "from_snapshot",
     "granted_targets",
+    "list_channels",
     "replace_object",
     "select_objects",
 ]
