@@ -49,6 +49,10 @@ def upgrade() -> None:
         """
     )
     op.execute("create index ix_openadr3_event_seen_over_at on openadr3_event_seen (over_at)")
+    _create_reports()
+
+
+def _create_reports() -> None:
     op.execute(
         """
         create table openadr3_report_plan (
