@@ -93,17 +93,9 @@ async def _serve_both(configured: Settings, host: str, port: int, openadr2_port:
         ours = configured.model_copy(update={"database_url": urls.database_url, "redis_url": urls.redis_url})
         children = Processes(configured.var_dir / "log", environment)
         await _start_vtn(children, configured, host, openadr2_port)
-        keeping = asyncio.create_task(_keep(children))
-        serving = asyncio.create_task(bootstrap.serve(ours, host=host, port=port))
         try:
-            await asyncio.wait((keeping, serving), return_when=asyncio.FIRST_COMPLETED)
-            for task in (serving, keeping):
-                if task.done():
-                    task.result()
+            await bootstrap.until_stopped(bootstrap.serve(ours, host=host, port=port), _keep(children))
         finally:
-            for task in (keeping, serving):
-                task.cancel()
-            await asyncio.gather(keeping, serving, return_exceptions=True)
             await children.stop()
 
 
