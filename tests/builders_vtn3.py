@@ -1,5 +1,7 @@
 """Our OpenADR 3 VTN on a real database, and clients of it, for tests."""
 
+import asyncio
+import socket
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -7,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
+import uvicorn
 from fastapi import FastAPI
 from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -167,6 +170,22 @@ async def running_vtn(database_url: str, clock: FixedClock, **parts: Any) -> Asy
     finally:
         await vtn.close()
         await store.close()
+
+
+@asynccontextmanager
+async def listening(app: FastAPI) -> AsyncIterator[str]:
+    """An application behind a real socket; yields its address."""
+    with socket.socket() as taking:
+        taking.bind(("127.0.0.1", 0))
+        taking.listen()
+        config = uvicorn.Config(app, log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
+        server = uvicorn.Server(config)
+        task = asyncio.create_task(server.serve(sockets=[taking]))
+        try:
+            yield f"http://127.0.0.1:{taking.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            await task
 
 
 def event_body(program_id: str, **more: Any) -> dict[str, Any]:

@@ -2,15 +2,12 @@
 
 import asyncio
 import json
-import socket
 import tracemalloc
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
@@ -21,6 +18,7 @@ from tests.builders_vtn3 import (
     OLD,
     Vtn,
     event_body,
+    listening,
     report_body,
     running_vtn,
     subscription_body,
@@ -133,7 +131,7 @@ async def test_any_value_in_any_place_is_kept_or_refused(vtn: Vtn) -> None:
     loop = asyncio.get_running_loop()
 
     @seed(3)
-    @settings(max_examples=400, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=250, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(
         place=st.integers(0, len(PLACES) - 1),
         value=STRANGE,
@@ -149,21 +147,6 @@ async def test_any_value_in_any_place_is_kept_or_refused(vtn: Vtn) -> None:
     assert await _kept(vtn) == before, "what was made was deleted, and nothing else was made"
 
 
-@asynccontextmanager
-async def _listening(vtn: Vtn) -> AsyncIterator[str]:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        listening.listen()
-        config = uvicorn.Config(vtn.app, log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
-        server = uvicorn.Server(config)
-        task = asyncio.create_task(server.serve(sockets=[listening]))
-        try:
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            await task
-
-
 async def test_a_body_of_fifty_megabytes_is_refused_without_being_held(vtn: Vtn) -> None:
     async def stream() -> AsyncIterator[bytes]:
         yield b'{"programName":"'
@@ -171,7 +154,10 @@ async def test_a_body_of_fifty_megabytes_is_refused_without_being_held(vtn: Vtn)
             yield b"x" * 1_000_000
         yield b'"}'
 
-    async with _listening(vtn) as url, httpx.AsyncClient(base_url=url, headers={"authorization": "Bearer bl"}) as http:
+    async with (
+        listening(vtn.app) as url,
+        httpx.AsyncClient(base_url=url, headers={"authorization": "Bearer bl"}) as http,
+    ):
         tracemalloc.start()
         for path in (f"{NEW}/programs", f"{OLD}/events", f"{NEW}/auth/token"):
             answer = await http.post(path, content=stream())
@@ -183,7 +169,7 @@ async def test_a_body_of_fifty_megabytes_is_refused_without_being_held(vtn: Vtn)
 
 
 async def test_a_client_that_goes_away_in_the_middle_of_a_body_changes_nothing(vtn: Vtn) -> None:
-    async with _listening(vtn) as url:
+    async with listening(vtn.app) as url:
         _, writer = await asyncio.open_connection("127.0.0.1", int(url.rsplit(":", 1)[1]))
         head = f"POST {NEW}/programs HTTP/1.1\r\nhost: x\r\nauthorization: Bearer bl\r\ncontent-length: 1000\r\n\r\n"
         writer.write(head.encode() + b'{"programName":"cut"')
