@@ -20,7 +20,7 @@ from vpp.clock import SystemClock
 from vpp.config import Settings
 from vpp.domain.errors import InvalidRequest
 from vpp.domain.peer import Direction, Protocol
-from vpp.peering import OwnAuthority, SqlMessageLog, certificate_fingerprint
+from vpp.peering import OwnAuthority, SqlMessageLog, certificate_fingerprint, listening, openadr3_url
 from vpp.store.engine import Store
 
 
@@ -47,9 +47,16 @@ class Vpp:
 
 
 @pytest.fixture
-def vpp(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, database_url: str, redis_url: str) -> Vpp:
+def vpp(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    database_url: str,
+    redis_url: str,
+    tmp_path: Path,
+) -> Vpp:
     monkeypatch.setenv("VPP_DATABASE_URL", database_url)
     monkeypatch.setenv("VPP_REDIS_URL", redis_url)
+    monkeypatch.setenv("VPP_VAR_DIR", str(tmp_path))
     monkeypatch.setenv("VPP_PUBLIC_URL", "https://vpp.example/")
     monkeypatch.setenv("COLUMNS", "200")
     return Vpp(capsys)
@@ -93,6 +100,18 @@ def test_an_openadr2_ven_gets_its_ids_the_address_and_what_to_do(vpp: Vpp, monke
     assert "VEN7" in made["how"][0]
     assert made["fingerprint"] is None
     assert "client_secret" not in made
+
+
+def test_without_a_setting_the_address_is_where_the_processes_listen(vpp: Vpp, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VPP_PUBLIC_URL")
+    made = vpp.json("add", "a", "--protocol", "openadr3", "--role", "ven")
+    assert made["url"] == "http://127.0.0.1:8000/openadr3/3.1.0"
+    listens = listening(Settings(), "public_url", host="0.0.0.0", port=8123)
+    listening(Settings(), "openadr2_public_url", host="::", port=8124, tls=True)
+    assert openadr3_url(listens) == "http://127.0.0.1:8123/openadr3/3.1.0"
+    assert vpp.json("show", "a")["url"] == "http://127.0.0.1:8123/openadr3/3.1.0"
+    made = vpp.json("add", "b", "--protocol", "openadr2", "--role", "ven")
+    assert made["url"] == "https://[::1]:8124/OpenADR2/Simple/2.0b"
 
 
 def test_a_utilitys_vtn_is_taken_with_programmes_and_names_of_files(vpp: Vpp, tmp_path: Path) -> None:

@@ -8,11 +8,13 @@ from vpp.bootstrap.openadr3 import openadr3_vtn
 from vpp.bootstrap.wiring import ADAPTERS, clock_for, open_store, programs
 from vpp.config import Settings
 from vpp.gateway.ven3 import callback_router
+from vpp.peering import listening
 from vpp.portal import create_app
 
 
 async def serve(settings: Settings, *, host: str, port: int) -> None:
     """Portal, API and OpenADR 3 VTN until told to stop."""
+    settings = listening(settings, "public_url", host=host, port=port)
     async with (
         open_store(settings, pool_size=10) as store,
         clock_for(settings, "portal") as clock,

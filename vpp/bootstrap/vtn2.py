@@ -19,7 +19,7 @@ from vpp.domain.errors import NotReady
 from vpp.gateway.notify import AddressRules, CallbackGuard
 from vpp.gateway.vtn import PushLoop, VtnDesk
 from vpp.observability import WatchedClock
-from vpp.peering import SqlMessageLog
+from vpp.peering import SqlMessageLog, listening
 from vpp.ports import Clock
 from vpp.store.engine import Store
 
@@ -58,10 +58,11 @@ async def vtn2(settings: Settings, *, host: str, port: int, with_parent: int | N
     Raises:
         NotReady: a certificate is missing, or the address cannot be listened on.
     """
-    tls, signer = _tls(settings), _signer(settings)
+    tls = _tls(settings)
+    settings = listening(settings, "openadr2_public_url", host=host, port=port, tls=tls is not None)
     with watched_loops(settings) as pulse:
         async with open_store(settings, pool_size=10) as store, clock_for(settings, "vtn") as clock:
-            watched = WatchedClock(clock, pulse, "vtn")
+            watched, signer = WatchedClock(clock, pulse, "vtn"), _signer(settings, clock)
             messages = SqlMessageLog(store, clock, days=settings.message_log_days, rows=settings.message_log_rows)
             desk = vtn2_desk(settings, store, watched)
             server = Openadr2Vtn(
@@ -139,13 +140,13 @@ def _client_tls(settings: Settings) -> ssl.SSLContext | None:
     return context
 
 
-def _signer(settings: Settings) -> Signer | None:
+def _signer(settings: Settings, clock: Clock) -> Signer | None:
     cert, key = settings.openadr2_vtn_cert, settings.openadr2_vtn_key
     if cert is None or key is None:
         if settings.openadr2_vtn_sign:
             raise NotReady("VPP_OPENADR2_VTN_SIGN: set VPP_OPENADR2_VTN_CERT and _KEY")
         return None
     try:
-        return Signer(cert.read_bytes(), key.read_bytes())
+        return Signer(cert.read_bytes(), key.read_bytes(), clock=clock)
     except OSError as error:
         raise NotReady(f"VPP_OPENADR2_VTN_CERT: {error}") from error

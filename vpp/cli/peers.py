@@ -25,6 +25,7 @@ from vpp.peering import (
     issue_certificate,
     last_heard,
     list_peers,
+    noted_addresses,
     openadr2_url,
     peer_json,
     revoke_peer,
@@ -104,7 +105,7 @@ def add(
     json_to: JsonTo = None,
 ) -> None:
     """Add a peer; prints JSON, with a client secret that is shown once."""
-    configured, above = settings(), role is PeerRole.VTN
+    configured, above = noted_addresses(settings()), role is PeerRole.VTN
     own = {
         "ven_name": ven_name, "programs": _pairs("program", program) or None, "forward": forward or None,
         "sign": sign or None, "poll_s": poll_s, "client_secret_name": client_secret_name,
@@ -152,7 +153,7 @@ def list_all(
     json_to: JsonTo = None,
 ) -> None:
     """List peers, with when each was last heard."""
-    configured = settings()
+    configured = noted_addresses(settings())
     found = within(_list(configured, tenant_id, protocol, role, revoked))
 
     def show() -> None:
@@ -186,7 +187,7 @@ def show(
     json_to: JsonTo = None,
 ) -> None:
     """Print one peer as JSON: its ids, addresses and configuration."""
-    configured = settings()
+    configured = noted_addresses(settings())
 
     async def read() -> dict[str, Any]:
         async with _begin(configured) as connection:
@@ -206,7 +207,7 @@ def revoke(
     json_to: JsonTo = None,
 ) -> None:
     """End a peer: its tokens and certificate are worth nothing within seconds."""
-    configured = settings()
+    configured = noted_addresses(settings())
 
     async def end() -> Peer:
         async with _begin(configured) as connection:
@@ -231,7 +232,7 @@ def rotate(
     json_to: JsonTo = None,
 ) -> None:
     """Give a peer a new client secret, shown once; the old one and its tokens end."""
-    configured = settings()
+    configured = noted_addresses(settings())
 
     async def turn() -> dict[str, Any]:
         async with _begin(configured) as connection:

@@ -1,6 +1,6 @@
 """Room peering: who our peers are, what we tell those below us, and what was said. Import from here only."""
 
-from vpp.peering.addresses import openadr2_url, openadr3_url, public_url
+from vpp.peering.addresses import listening, noted_addresses, openadr2_url, openadr3_url, public_url
 from vpp.peering.authority import OwnAuthority
 from vpp.peering.availability import (
     OPT_REASONS,
@@ -155,11 +155,13 @@ __all__ = [
     "list_received",
     "list_unavailability",
     "list_versions",
+    "listening",
     "load_downstream",
     "load_grid_event",
     "message_from_json",
     "modify",
     "next_report_values",
+    "noted_addresses",
     "on_received",
     "openadr2_url",
     "openadr3_url",
