@@ -25,10 +25,10 @@ class ReplayGuard(Protocol):
 
 
 class MemoryReplayGuard:
-    """A guard for one process: as many nonces as `capacity`, the oldest forgotten first."""
+    """A guard for one process, of a bounded number of nonces, the oldest forgotten first."""
 
-    def __init__(self, capacity: int = MAX_REMEMBERED, window: timedelta = REPLAY_WINDOW) -> None:
-        self._capacity = capacity
+    def __init__(self, max_entries: int = MAX_REMEMBERED, window: timedelta = REPLAY_WINDOW) -> None:
+        self._max_entries = max_entries
         self._window = window
         self._seen: OrderedDict[str, datetime] = OrderedDict()
 
@@ -43,6 +43,6 @@ class MemoryReplayGuard:
     def _forget_before(self, at: datetime) -> None:
         while self._seen:
             oldest = next(iter(self._seen.values()))
-            if oldest >= at and len(self._seen) < self._capacity:
+            if oldest >= at and len(self._seen) < self._max_entries:
                 return
             self._seen.popitem(last=False)

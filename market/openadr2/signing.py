@@ -9,7 +9,7 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Callable, Collection
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from secrets import token_hex
 from typing import Any
 
@@ -81,15 +81,13 @@ class Signer:
         cert_pem: our certificate; it is sent along.
         key_pem: its private key.
         passphrase: of the key, if it has one.
-        clock: where the time comes from; the machine's without one.
+        clock: tells when a message is signed.
 
     Raises:
         InvalidRequest: certificate or key cannot be read, or do not belong together.
     """
 
-    def __init__(
-        self, cert_pem: bytes, key_pem: bytes, passphrase: str | None = None, *, clock: Clock | None = None
-    ) -> None:
+    def __init__(self, cert_pem: bytes, key_pem: bytes, passphrase: str | None = None, *, clock: Clock) -> None:
         self.fingerprint = fingerprint_of(cert_pem)
         self._key = _load_key(key_pem, passphrase)
         certificate = x509.load_pem_x509_certificate(cert_pem)
@@ -104,7 +102,7 @@ class Signer:
 
     def signature(self, signed_object: bytes) -> str:
         """Return the ds:Signature over an oadrSignedObject, given in canonical form."""
-        at = datetime.now(UTC) if self._clock is None else self._clock.now()
+        at = self._clock.now()
         protect = (
             f'<dsp:ReplayProtect xmlns:dsp="{DSP}"><dsp:timestamp>{instant_text(at)}</dsp:timestamp>'
             f"<dsp:nonce>{token_hex(16)}</dsp:nonce></dsp:ReplayProtect>"

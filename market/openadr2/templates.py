@@ -15,7 +15,7 @@ from market.openadr2.xml_out import enveloped
 from vpp.domain.grid_event import GridEvent, Target, TargetKind
 from vpp.domain.openadr2 import DistributedEvent, DistributeEvents, Response
 
-DEFAULT_CAPACITY = 512
+MAX_ENTRIES = 512
 _TARGET_MARK = "<ei:eiTarget></ei:eiTarget></ei:eiEvent>"
 
 
@@ -64,8 +64,8 @@ class EventTemplate:
 class TemplateCache:
     """Templates by event, version and status, the longest unused forgotten first."""
 
-    def __init__(self, capacity: int = DEFAULT_CAPACITY) -> None:
-        self._capacity = capacity
+    def __init__(self, max_entries: int = MAX_ENTRIES) -> None:
+        self._max_entries = max_entries
         self._templates: OrderedDict[tuple[str, int, str], tuple[GridEvent, EventTemplate]] = OrderedDict()
 
     def get(self, distributed: DistributedEvent) -> EventTemplate:
@@ -83,7 +83,7 @@ class TemplateCache:
         template = EventTemplate.of(distributed)
         self._templates[key] = (event, template)
         self._templates.move_to_end(key)
-        if len(self._templates) > self._capacity:
+        if len(self._templates) > self._max_entries:
             self._templates.popitem(last=False)
         return template
 

@@ -7,7 +7,7 @@ from typing import Any
 from market.openadr2.items import Item, write_item
 from market.openadr2.names import BASELINE, signal_of
 from market.openadr2.series_units import item_of
-from market.openadr2.targets import sayable, write_targets
+from market.openadr2.targets import write_targets
 from market.openadr2.values import number_text, read_duration, read_instant, read_scaled
 from market.openadr2.xml_out import bare_length, each, element, instant, length, maybe, message, start, text
 from vpp.domain.errors import InvalidRequest
@@ -83,15 +83,6 @@ def distribution_around(events: str, *, request_id: str, vtn_id: str, response: 
         text("pyld:requestID", request_id),
         text("ei:vtnID", vtn_id),
         events,
-    )
-
-
-def unsayable(event: GridEvent) -> tuple[str, ...]:
-    """Name the series and targets of an event that 2.0b has no words for; `write_event` leaves them out."""
-    targets = [*event.targets, *(target for series in event.series for target in series.targets)]
-    return (
-        *(f"series {series.series_id}: {series.name}" for series in event.series if not _can_be_said(series)),
-        *(f"target {target.label}: {target.value}" for target in targets if not sayable(target)),
     )
 
 

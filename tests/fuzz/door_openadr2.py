@@ -23,7 +23,7 @@ class _Clock:
         raise AssertionError("nothing here waits")
 
 
-VERIFIER = Verifier(MemoryReplayGuard(capacity=1_000), _Clock(), required=False)
+VERIFIER = Verifier(MemoryReplayGuard(max_entries=1_000), _Clock(), required=False)
 
 
 def try_bytes(data: bytes) -> None:

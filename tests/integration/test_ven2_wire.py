@@ -152,7 +152,7 @@ async def test_what_is_not_signed_as_it_must_be_changes_nothing(
     fleet_store: Store, present: FixedClock, authority: TestAuthority
 ) -> None:
     theirs, stranger = authority.certify("signing", "ec"), authority.certify("stranger", "ec")
-    signer = Signer(theirs.cert.read_bytes(), theirs.key.read_bytes())
+    signer = Signer(theirs.cert.read_bytes(), theirs.key.read_bytes(), clock=present)
     async with (
         ScriptedVtn(signer=signer).serving() as vtn,
         running_ven(fleet_store, present, vtn.url, vtn_fingerprint=theirs.fingerprint) as ven,
@@ -162,7 +162,7 @@ async def test_what_is_not_signed_as_it_must_be_changes_nothing(
         told = vtn.distribution()
         for raw in (
             encode(told),
-            encode(told, signer=Signer(stranger.cert.read_bytes(), stranger.key.read_bytes())),
+            encode(told, signer=Signer(stranger.cert.read_bytes(), stranger.key.read_bytes(), clock=present)),
             encode(told, signer=signer).replace(b"400.0", b"900.0"),
         ):
             vtn.raw, vtn.events = raw, []

@@ -49,7 +49,7 @@ def test_openleadr_verifies_ours_and_we_verify_openleadrs(kind: str) -> None:
     """openleadr takes no message older than 5 s, hence the machine's clock."""
     cert, key = key_pair(kind)
     message = distribution(grid_event(series(1.0, 2.0), comment="<&>\r\n é €"))
-    ours = encode(message, signer=Signer(cert, key))
+    ours = encode(message, signer=Signer(cert, key, clock=SystemClock()))
     validate_xml_signature(validate_xml_schema(ours), certificate_fingerprint(cert))
     theirs = create_message("oadrPoll", cert=cert, key=key, ven_id="ven1").encode()
     clock = SystemClock()
@@ -132,7 +132,7 @@ def test_the_guard_is_asked_for_a_text_of_one_length() -> None:
 
 
 def test_the_guard_in_memory_forgets_what_can_no_longer_come_and_stays_bounded() -> None:
-    guard = MemoryReplayGuard(capacity=10)
+    guard = MemoryReplayGuard(max_entries=10)
     for n in range(100):
         assert guard.first_time(str(n), START_AT)
     assert not guard.first_time("99", START_AT)
@@ -179,7 +179,7 @@ def test_a_signature_over_only_one_of_message_and_replay_protection_is_refused()
 
 def test_weak_keys_and_methods_are_not_taken() -> None:
     with pytest.raises(InvalidRequest, match="2048"):
-        Signer(*key_pair("rsa1024"))
+        Signer(*key_pair("rsa1024"), clock=StandingClock())
     body = encode(POLL, signer=_signer("rsa"))
     for strong, weak in (
         (b"2001/04/xmldsig-more#rsa-sha256", b"2000/09/xmldsig#rsa-sha1"),
@@ -202,11 +202,11 @@ def test_junk_in_a_signature_is_refused(name: bytes, junk: bytes) -> None:
 def test_a_key_must_be_the_certificates_and_readable() -> None:
     cert, key = key_pair("ec", "us")
     with pytest.raises(InvalidRequest, match="the key of"):
-        Signer(cert, key_pair("ec", "stranger")[1])
+        Signer(cert, key_pair("ec", "stranger")[1], clock=StandingClock())
     with pytest.raises(InvalidRequest, match="private key"):
-        Signer(cert, b"no key")
+        Signer(cert, b"no key", clock=StandingClock())
     with pytest.raises(InvalidRequest, match=r"X\.509"):
-        Signer(b"-----BEGIN CERTIFICATE-----", key)
+        Signer(b"-----BEGIN CERTIFICATE-----", key, clock=StandingClock())
     with pytest.raises(InvalidRequest, match=r"X\.509"):
         fingerprint_of(b"\x30\x00")
 

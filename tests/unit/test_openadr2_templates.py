@@ -104,7 +104,7 @@ def test_another_version_status_or_namesake_is_another_template() -> None:
 
 
 def test_the_cache_forgets_the_longest_unused() -> None:
-    cache = TemplateCache(capacity=2)
+    cache = TemplateCache(max_entries=2)
     told = [m.DistributedEvent(event=grid_event(event_id=str(n)), status=EventStatus.FAR) for n in range(3)]
     first, second = cache.get(told[0]), cache.get(told[1])
     assert cache.get(told[0]) is first

@@ -182,7 +182,7 @@ def _signer() -> tuple[Signer, str]:
     unsigned = unsigned.serial_number(1).not_valid_before(now - HOUR).not_valid_after(now + HOUR)
     cert = unsigned.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
     form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    return Signer(cert, key.private_bytes(*form)), certificate_fingerprint(cert)
+    return Signer(cert, key.private_bytes(*form), clock=SystemClock()), certificate_fingerprint(cert)
 
 
 def test_only_what_the_expected_certificate_signed_once_is_read() -> None:
