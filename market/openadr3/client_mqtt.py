@@ -116,14 +116,21 @@ def broker_of(uri: str) -> tuple[str, int, bool]:
 
 
 def tls_of(offer: MqttOffer, ca_path: Path | None) -> ssl.SSLContext:
-    """Return the TLS the VTN describes; a private key lies in a file only while it is read."""
+    """Return the TLS the VTN describes; a private key lies in a file only while it is read.
+
+    Raises:
+        NotReady: what the VTN gives is no certificate, or no key of it.
+    """
     context = ssl.create_default_context(cafile=str(ca_path) if ca_path else None)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if offer.ca_pem:
-        context.load_verify_locations(cadata=offer.ca_pem)
-    if offer.cert_pem and offer.key_pem:
-        with tempfile.NamedTemporaryFile(mode="w", suffix=".pem") as both:
-            both.write(f"{offer.cert_pem}\n{offer.key_pem}\n")
-            both.flush()
-            context.load_cert_chain(both.name)
+    try:
+        if offer.ca_pem:
+            context.load_verify_locations(cadata=offer.ca_pem)
+        if offer.cert_pem and offer.key_pem:
+            with tempfile.NamedTemporaryFile(mode="w", suffix=".pem") as both:
+                both.write(f"{offer.cert_pem}\n{offer.key_pem}\n")
+                both.flush()
+                context.load_cert_chain(both.name)
+    except (ssl.SSLError, ValueError) as error:
+        raise NotReady(f"the certificates the VTN gives for its broker cannot be used: {error}") from error
     return context

@@ -208,6 +208,22 @@ async def test_events_that_are_not_for_us_or_not_readable_hold_up_no_other(
     assert "none of ours" in foreign.reason
 
 
+async def test_an_event_of_a_programme_without_a_contract_waits_for_one_and_says_so(
+    fleet_store: Store, vtn31: FakeVtn, ven: Openadr3Ven
+) -> None:
+    vtn31.event(300.0)
+    async with fleet_store.begin() as connection:
+        await connection.execute(text("update program_terms set program = 'other'"))
+    await ven.step()
+    row = await only_event(fleet_store)
+    assert row["outcome"] == "new"
+    assert "no contract in programme 'flat'" in row["reason"]
+    async with fleet_store.begin() as connection:
+        await connection.execute(text("update program_terms set program = 'flat'"))
+    await ven.step()
+    assert (await _only(fleet_store)).state is CommitmentState.ACCEPTED
+
+
 async def test_units_an_event_leaves_out_are_its_programmes(
     fleet_store: Store, clock: FixedClock, vtn31: FakeVtn, ven: Openadr3Ven
 ) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import ssl
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import yaml
 
 from market.openadr3 import client_write as write
 from market.openadr3.client_http import MAX_BODY_BYTES
-from market.openadr3.client_mqtt import broker_of
+from market.openadr3.client_mqtt import broker_of, tls_of
 from market.openadr3.client_read import event_of, instant_of, reports_of, targets_of
 from market.openadr3.paging import LIMIT, MAX_OBJECTS, read_all
 from tests.builders_notify import certificates
@@ -24,7 +25,7 @@ from tests.clock import NOON, FixedClock
 from tests.shared_data import shared_spec
 from vpp.domain.errors import NotReady, PeerRefused, PeerUnreachable
 from vpp.domain.time import Interval
-from vpp.domain.ven3 import Callback, ReportedInterval, ReportIntervals, ReportOut, ReportValue, VenWanted
+from vpp.domain.ven3 import Callback, MqttOffer, ReportedInterval, ReportIntervals, ReportOut, ReportValue, VenWanted
 
 
 def objects(count: int) -> list[dict[str, Any]]:
@@ -308,3 +309,19 @@ def test_a_broker_is_reached_over_tls_unless_it_is_here() -> None:
     for open_or_odd in ("mqtt://broker.example", "http://broker.example", "mqtts://"):
         with pytest.raises(NotReady):
             broker_of(open_or_odd)
+
+
+def test_a_vtn_may_describe_the_tls_of_its_broker(tmp_path: Path) -> None:
+    made = certificates(tmp_path, "broker.example")
+    offer = MqttOffer(
+        uris=("mqtts://broker.example",),
+        method="CERTIFICATE",
+        ca_pem=made.ca.read_text(),
+        cert_pem=made.cert.read_text(),
+        key_pem=made.key.read_text(),
+    )
+    context = tls_of(offer, None)
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert len(context.get_ca_certs()) > len(tls_of(replace(offer, ca_pem=None), None).get_ca_certs())
+    with pytest.raises(NotReady, match="cannot be used"):
+        tls_of(replace(offer, key_pem="no key"), None)

@@ -222,6 +222,8 @@ class Openadr3Ven:
                     await self._ask_for(event.event_id)
             except VppError as error:  # one that fails does not hold up the others
                 log.warning("event not taken", source=self.name, event_id=event.event_id, error=str(error))
+                async with self._store.begin() as connection:
+                    await seen.note_trouble(connection, self.name, event.event_id, why=str(error))
                 problem = problem or error
         return await self._miss(told) or problem
 

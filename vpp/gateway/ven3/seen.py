@@ -138,6 +138,15 @@ async def save_outcome(
     )
 
 
+async def note_trouble(connection: AsyncConnection, source: str, event_id: str, *, why: str) -> None:
+    """Say why a version has not reached the commitments yet; the next round tries again."""
+    await connection.execute(
+        update(table)
+        .where(table.c.source == source, table.c.event_id == event_id, table.c.outcome == NEW)
+        .values(reason=why[:500])
+    )
+
+
 async def note_listed(connection: AsyncConnection, source: str, event_id: str) -> None:
     """The event was told again, unchanged."""
     await connection.execute(
