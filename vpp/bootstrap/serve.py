@@ -5,16 +5,18 @@ from fastapi import FastAPI
 
 from vpp.bootstrap.notify import callback_check, changes_for, notifiers_for
 from vpp.bootstrap.openadr3 import openadr3_vtn
+from vpp.bootstrap.translator import Translator
 from vpp.bootstrap.wiring import ADAPTERS, clock_for, open_store, programs
 from vpp.config import Settings
 from vpp.gateway.ven3 import callback_router
-from vpp.peering import listening
+from vpp.peering import ForwardingChanges, listening
 from vpp.portal import create_app
 
 
 async def serve(settings: Settings, *, host: str, port: int) -> None:
     """Portal, API and OpenADR 3 VTN until told to stop."""
     settings = listening(settings, "public_url", host=host, port=port)
+    translator = Translator()
     async with (
         open_store(settings, pool_size=10) as store,
         clock_for(settings, "portal") as clock,
@@ -22,12 +24,15 @@ async def serve(settings: Settings, *, host: str, port: int) -> None:
             settings,
             store,
             clock,
-            changes=changes_for(settings),
+            changes=ForwardingChanges(changes_for(settings), translator),
             callbacks=callback_check(settings),
             notifiers=notifiers_for(settings, store, clock),
         ) as vtn,
     ):
-        app: FastAPI = create_app(store, clock, settings, programs(), routers=(callback_router(store),), mounts=vtn)
+        app: FastAPI = create_app(
+            store, clock, settings, programs(), routers=(callback_router(store),), mounts=vtn, translator=translator,
+            changes=changes_for(settings),
+        )  # fmt: skip
         app.state.adapter_names = frozenset(ADAPTERS)
         server = uvicorn.Server(
             uvicorn.Config(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=5)

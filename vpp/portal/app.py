@@ -16,6 +16,8 @@ from vpp.config import Settings
 from vpp.domain.errors import NotReady
 from vpp.portal import (
     events,
+    grid_event_pages,
+    grid_events,
     health,
     ledger,
     messages,
@@ -36,7 +38,8 @@ from vpp.portal.mounts import WithMounts
 from vpp.portal.problems import install_problem_handlers
 from vpp.portal.render import BUNDLE, HERE
 from vpp.portal.security import SecurityHeaders
-from vpp.ports import Clock, MarketProgram
+from vpp.peering import Changes
+from vpp.ports import Clock, EventTranslator, MarketProgram
 from vpp.store.engine import Store
 from vpp.telemetry import MAX_BODY_BYTES
 
@@ -44,7 +47,7 @@ SLACK_BYTES = 65_536
 """Above what telemetry takes, so that its own refusal, which says more, comes first."""
 _ROUTERS = (
     health, sign_in, operator, peers, messages, utility, owner, events, reasons, sites, telemetry, statements, ledger,
-    peers_api,
+    peers_api, grid_events, grid_event_pages,
 )  # fmt: skip
 
 
@@ -58,6 +61,8 @@ def create_app(
     adapter_names: Collection[str] | None = None,
     routers: Iterable[APIRouter] = (),
     mounts: Mapping[str, ASGIApp] | None = None,
+    translator: EventTranslator | None = None,
+    changes: Changes | None = None,
 ) -> FastAPI:
     """Return the application.
 
@@ -68,6 +73,8 @@ def create_app(
         adapter_names: the adapters a site may be enrolled with; None takes any name.
         routers: more routes to mount, as of a gateway that listens.
         mounts: whole applications by the path they stand below, as our OpenADR 3 VTN.
+        translator: says events in the words of either protocol; without one none can be told downstream.
+        changes: who is told that an event became an object of our OpenADR 3 VTN; None tells in 2.0b only.
 
     Raises:
         NotReady: the scripts and styles of the pages were not built.
@@ -86,8 +93,9 @@ def create_app(
         max_body_size=MAX_BODY_BYTES + SLACK_BYTES,
     )
     app.state.context = Context(
-        store=store, clock=clock, wall_clock=wall_clock or SystemClock(), settings=settings, programs=programs
-    )
+        store=store, clock=clock, wall_clock=wall_clock or SystemClock(), settings=settings, programs=programs,
+        translator=translator, changes=changes,
+    )  # fmt: skip
     app.state.adapter_names = adapter_names
     app.state.feeds = LiveFeeds()
     app.add_middleware(SecurityHeaders)

@@ -7,7 +7,8 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from vpp.config import Settings
-from vpp.ports import Clock, MarketProgram
+from vpp.peering import Changes
+from vpp.ports import Clock, EventTranslator, MarketProgram
 from vpp.store.engine import Store
 
 
@@ -16,7 +17,8 @@ class Context:
     """The process's doors to the outside.
 
     `clock` tells the time of the fleet, which a simulation may step; `wall_clock` is real and ends
-    sessions, so that a simulated day does not sign people out.
+    sessions, so that a simulated day does not sign people out. `translator` and `changes` are what telling
+    events downstream needs; without a translator none is told.
     """
 
     store: Store
@@ -24,6 +26,8 @@ class Context:
     wall_clock: Clock
     settings: Settings
     programs: Mapping[str, MarketProgram]
+    translator: EventTranslator | None = None
+    changes: Changes | None = None
 
 
 def get_context(request: Request) -> Context:

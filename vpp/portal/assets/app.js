@@ -1,8 +1,17 @@
-// Every page: htmx, and the owner's reserve slider.
+// Every page: htmx, the owner's reserve slider, the form of an event, and its chart.
 import htmx from "htmx.org";
+import { wireCompose } from "./compose.js";
 import { wireReserves } from "./reserve.js";
 
-htmx.onLoad((root) => wireReserves(root));
+htmx.onLoad((root) => {
+  wireReserves(root);
+  wireCompose(root);
+});
+
+// Charts are fetched only where a page has one.
+for (const box of document.querySelectorAll("[data-delivery]")) {
+  import("./delivery.js").then(({ DeliveryChart }) => new DeliveryChart(box, JSON.parse(box.dataset.delivery)));
+}
 
 // An answer that is a problem is said where it happened, never swallowed.
 document.addEventListener("htmx:responseError", (event) => say(event.detail.elt, problemOf(event.detail.xhr)));
