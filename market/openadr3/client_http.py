@@ -6,6 +6,7 @@ Redirects are not followed: a token sent to one place shall not be carried to an
 import asyncio
 import json
 import math
+import re
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,9 +21,11 @@ from vpp.ports import MessageLog
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 """No page of 50 events of a day in 5-minute intervals comes near it."""
+MAX_DEPTH = 64
 MAX_PROBLEM_CHARS = 300
 BUSY = (429, 503)
 MAX_RETRY_AFTER_S = 86_400.0
+_UNKEPT = re.compile("[\x00\ud800-\udfff]")
 
 Query = Sequence[tuple[str, str]]
 
@@ -173,11 +176,26 @@ def _parsed(kind: str, status: int, received: bytes) -> Any:
     if not received:
         return None
     try:
-        return json.loads(received, parse_constant=_no_number)
+        return _clean(json.loads(received, parse_constant=_no_number), MAX_DEPTH)
     except (ValueError, RecursionError) as error:
         if 200 <= status < 300:
             raise PeerUnreachable(f"{kind}: the answer is no JSON") from error
         return None
+
+
+def _clean(value: Any, depth: int) -> Any:
+    """The value with what no database keeps replaced: NUL and halves of surrogates by U+FFFD, infinity by null."""
+    if depth == 0:
+        raise ValueError("nested too deep")
+    if isinstance(value, str):
+        return _UNKEPT.sub("\ufffd", value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, list):
+        return [_clean(each, depth - 1) for each in value]
+    if isinstance(value, dict):
+        return {_clean(key, depth): _clean(each, depth - 1) for key, each in value.items()}
+    return value
 
 
 def _no_number(text: str) -> NoReturn:

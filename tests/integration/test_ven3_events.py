@@ -197,7 +197,7 @@ async def test_events_that_are_not_for_us_or_not_readable_hold_up_no_other(
 ) -> None:
     other = vtn31.put("programs", {"programName": "Other"})
     vtn31.event(300.0, program_id=other)
-    vtn31.event(1.0, intervals="soon")
+    vtn31.event(1.0, intervals="soon", eventName="\x00 and \ud800")
     good = vtn31.event(300.0)
     await ven.step()
     assert (await _only(fleet_store)).external_id == good

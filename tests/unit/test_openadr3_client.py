@@ -206,6 +206,23 @@ async def test_a_vtn_must_show_a_certificate_we_trust_and_sees_ours(clock: Fixed
                     await client.programs()
 
 
+async def test_what_no_database_keeps_is_replaced_and_what_is_nested_too_deep_refused(clock: FixedClock) -> None:
+    bodies = [b'{"id": "e", "a\\u0000": ["\\ud800x", 1e999, 1.5]}', b'{"id": "e", "a": ' + b"[" * 64 + b"]" * 64 + b"}"]
+    answers = iter([*bodies, bodies[-1]])  # what cannot be read is asked for once more
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if "auth" in request.url.path:
+            return httpx.Response(200, json={"access_token": "t", "token_type": "Bearer"})
+        return httpx.Response(200, content=next(answers))
+
+    async with client_of(clock, "https://vtn.example/3.1.0", transport=httpx.MockTransport(answer)) as client:
+        event = await client.event("e")
+        assert event is not None
+        assert event.body == {"id": "e", "a\ufffd": ["\ufffdx", None, 1.5]}
+        with pytest.raises(PeerUnreachable, match="no JSON"):
+            await client.event("e")
+
+
 async def test_a_redirect_is_not_followed(clock: FixedClock) -> None:
     asked: list[str] = []
 

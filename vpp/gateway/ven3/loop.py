@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DataError, SQLAlchemyError
 
 from vpp.commitments import Decide
 from vpp.domain.errors import PeerRefused, PeerUnreachable, VppError
@@ -209,18 +209,18 @@ class Openadr3Ven:
             log.warning("no VEN object", source=self.name, error=str(refused))
             return None
 
-    async def _read_events(self) -> VppError | None:
+    async def _read_events(self) -> Exception | None:
         told = await self._client.events(self._session.targets)
         if any(event.program_id not in self._session.programs for event in told.events):
             found = await self._client.programs()
             self._session.programs = {program.program_id: program for program in found}
-        problem: VppError | None = None
+        problem: Exception | None = None
         for event in await self._intake.changed(told.events, self._session.programs):
             try:
                 came = await self._intake.take(event, self._session.programs.get(event.program_id))
                 if came.is_stale:
                     await self._ask_for(event.event_id)
-            except VppError as error:  # one that fails does not hold up the others
+            except (VppError, DataError) as error:  # one that fails does not hold up the others
                 log.warning("event not taken", source=self.name, event_id=event.event_id, error=str(error))
                 async with self._store.begin() as connection:
                     await seen.note_trouble(connection, self.name, event.event_id, why=str(error))
