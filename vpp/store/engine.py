@@ -2,7 +2,9 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
+import psycopg
 from redis.asyncio import Redis
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -27,6 +29,17 @@ def create_engine(database_url: str, *, pool_size: int = 5) -> AsyncEngine:
             "connect_timeout": CONNECT_TIMEOUT_S,
             "options": f"-c statement_timeout={STATEMENT_TIMEOUT_S * 1000} -c timezone=UTC",
         },
+    )
+
+
+async def connect(database_url: str) -> psycopg.AsyncConnection[Any]:
+    """Return a connection of the caller's own, in autocommit, for what has to be fast; with the same deadlines."""
+    address = driver_url(database_url).set(drivername="postgresql").render_as_string(hide_password=False)
+    return await psycopg.AsyncConnection.connect(
+        address,
+        autocommit=True,
+        connect_timeout=CONNECT_TIMEOUT_S,
+        options=f"-c statement_timeout={STATEMENT_TIMEOUT_S * 1000} -c timezone=UTC",
     )
 
 
