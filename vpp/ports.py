@@ -235,8 +235,8 @@ class ObjectShelf(Protocol):
         """Return one object, or None where there is none of that kind and id."""
         ...
 
-    async def create(self, draft: ObjectDraft) -> StoredObject:
-        """Keep a new object.
+    async def create(self, draft: ObjectDraft, *, resources: Sequence[ObjectDraft] = ()) -> StoredObject:
+        """Keep a new object, and with a ven its resources, whose `venID` is then filled in.
 
         Raises:
             Conflict: its name is taken, or the program or event it refers to does not exist.

@@ -1,6 +1,6 @@
 """Who may call which operation of our OpenADR 3 VTN: the official documents, operation by operation."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -50,7 +50,7 @@ class EmptyShelf:
     async def find(self, kind: ObjectKind, object_id: str, *, tenant_id: str) -> StoredObject | None:
         return None
 
-    async def create(self, draft: ObjectDraft) -> StoredObject:
+    async def create(self, draft: ObjectDraft, *, resources: Sequence[ObjectDraft] = ()) -> StoredObject:
         at = FixedClock().now()
         return StoredObject(kind=draft.kind, id="i", tenant_id="t", text="{}", created_at=at, modified_at=at)
 

@@ -112,6 +112,24 @@ async def test_resources_stand_below_their_ven_in_the_older_version(vtn: Vtn) ->
     assert await old.status("DELETE", f"/vens/{ven['id']}/resources/{made['id']}") == 200
 
 
+async def test_a_ven_is_created_and_shown_with_its_resources_in_the_older_version(vtn: Vtn) -> None:
+    old = vtn.client("ven1", OLD)
+    twice = {"venName": "v", "resources": [{"resourceName": "r"}, {"resourceName": "r"}]}
+    assert await old.status("POST", "/vens", json=twice) == 409
+    assert await vtn.bl.get("/vens") == await vtn.bl.get("/resources") == [], "all or nothing"
+    for nested in ("r", [1], [{}], [{"resourceName": "r"}] * 101):
+        assert await old.status("POST", "/vens", json={"venName": "v", "resources": nested}) == 400
+    given = [{"resourceName": name, "targets": OLD_TARGETS} for name in ("r1", "r2")]
+    ven = await old.post("/vens", {"venName": "v", "resources": given})
+    assert [each["resourceName"] for each in ven["resources"]] == ["r1", "r2"]
+    assert all("targets" not in each for each in ven["resources"]), "only business logic grants them"
+    assert await old.get(f"/vens/{ven['id']}/resources") == ven["resources"]
+    assert await old.get("/vens") == [ven]
+    kept = await old.put(f"/vens/{ven['id']}", {"venName": "w", "resources": None})
+    assert kept["resources"] == ven["resources"]
+    assert "resources" not in await vtn.ven1.get(f"/vens/{ven['id']}")
+
+
 async def test_a_ven_of_the_older_version_belongs_to_the_client_its_name_is_configured_for(vtn: Vtn) -> None:
     async with vtn.store.begin() as connection:
         new = NewPeer(
@@ -146,6 +164,6 @@ async def test_every_kind_reads_the_same_in_both_versions_where_they_say_the_sam
     event = await vtn.bl.post("/events", event_body(program, priority=2, eventName="\u00e9"))
     await vtn.bl.post("/vens", ven_body(attributes=[{"type": "LOCATION", "values": [40.57, -73.96]}]))
     await vtn.ven1.post("/subscriptions", subscription_body(programID=program))
-    for path in ("/programs", "/events", "/vens", "/subscriptions"):
+    for path in ("/programs", "/events", "/subscriptions"):
         assert await vtn.client("bl", NEW).get(path) == await vtn.client("bl", OLD).get(path) != []
     assert (await vtn.client("ven1", OLD).get("/events"))[0] == event

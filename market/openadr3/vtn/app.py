@@ -17,7 +17,8 @@ from starlette.responses import Response
 
 from market.openadr3.vtn.access import RateLimit, caller_of, require_scope
 from market.openadr3.vtn.bodies import read_bounded
-from market.openadr3.vtn.objects import HANDLERS, Call, Desk
+from market.openadr3.vtn.calls import Call, Desk
+from market.openadr3.vtn.objects import HANDLERS
 from market.openadr3.vtn.operations import (
     ObjectOperation,
     TopicOperation,

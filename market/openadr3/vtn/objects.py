@@ -5,13 +5,12 @@ rendered again.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from starlette.requests import Request
-
-from market.openadr3.vtn.bodies import parse_object
-from market.openadr3.vtn.operations import Action, ObjectOperation
+from market.openadr3.vtn.calls import Answer, Call
+from market.openadr3.vtn.nested import given_body, nested_drafts, written
+from market.openadr3.vtn.operations import Action
 from market.openadr3.vtn.privacy import (
     is_ven,
     require_role,
@@ -20,12 +19,9 @@ from market.openadr3.vtn.privacy import (
     visible,
 )
 from market.openadr3.vtn.problems import BAD_REQUEST, CONFLICT, NOT_FOUND, Problem, not_found
-from market.openadr3.vtn.queries import object_id, read_query, read_targets
-from market.openadr3.vtn.versions import Version
+from market.openadr3.vtn.queries import read_query, read_targets
 from vpp.domain.errors import Conflict, InvalidRequest, NotFound
 from vpp.domain.openadr3 import ObjectDraft, ObjectKind, StoredObject
-from vpp.domain.peer import Caller
-from vpp.ports import CallbackCheck, Clock, ObjectShelf
 
 _CALLBACKS_MAX = 10
 _REFERENCES = {
@@ -34,51 +30,6 @@ _REFERENCES = {
     ObjectKind.RESOURCE: ("venID", ObjectKind.VEN, NOT_FOUND),
 }
 """What a VEN's object refers to, and the status that says there is no such thing."""
-Answer = tuple[int, str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Desk:
-    """What the operations need."""
-
-    shelf: ObjectShelf
-    clock: Clock
-    callbacks: CallbackCheck | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """One request whose caller is known and allowed."""
-
-    desk: Desk
-    version: Version
-    operation: ObjectOperation
-    caller: Caller
-    request: Request
-    body: bytes
-
-    @property
-    def kind(self) -> ObjectKind:
-        return self.operation.kind
-
-    def path_id(self, name: str = "object_id") -> str:
-        """Return an id of the path.
-
-        Raises:
-            Problem: it cannot be one.
-        """
-        return object_id(self.request.path_params[name], name)
-
-    async def ven_in_path(self) -> str | None:
-        """Return the ven under which 3.0.1 nests resources, None elsewhere.
-
-        Raises:
-            Problem: there is no such ven for this caller.
-        """
-        if "ven_id" not in self.request.path_params:
-            return None
-        ven, _ = await visible(self.desk.shelf, self.caller, ObjectKind.VEN, self.path_id("ven_id"))
-        return ven.id
 
 
 async def list_objects(call: Call) -> Answer:
@@ -92,21 +43,21 @@ async def list_objects(call: Call) -> Answer:
         call.desk.shelf, call.caller, query, requested, targets_required=call.version.targets_required
     )
     found = await call.desk.shelf.select(sight.query) if sight.query is not None else []
-    return 200, f"[{','.join([call.version.write(each, sight.shown) for each in found])}]"
+    return 200, f"[{','.join([await written(call, each, sight.shown) for each in found])}]"
 
 
 async def create_object(call: Call) -> Answer:
     """Keep a new object."""
     require_role(call.caller, call.kind)
     draft = await _draft(call, None)
-    stored = await _kept(call.desk.shelf.create(draft))
-    return 201, call.version.write(stored, None)
+    stored = await _kept(call.desk.shelf.create(draft, resources=nested_drafts(call, draft)))
+    return 201, await written(call, stored, None)
 
 
 async def read_object(call: Call) -> Answer:
     """Return one object."""
     stored, shown = await _of_path(call)
-    return 200, call.version.write(stored, shown)
+    return 200, await written(call, stored, shown)
 
 
 async def replace_object(call: Call) -> Answer:
@@ -115,7 +66,7 @@ async def replace_object(call: Call) -> Answer:
     before, _ = await _of_path(call)
     draft = await _draft(call, before)
     stored = await _kept(call.desk.shelf.replace(before.id, draft))
-    return 200, call.version.write(stored, None)
+    return 200, await written(call, stored, None)
 
 
 async def delete_object(call: Call) -> Answer:
@@ -145,7 +96,7 @@ async def _of_path(call: Call) -> tuple[StoredObject, frozenset[str] | None]:
 
 async def _draft(call: Call, before: StoredObject | None) -> ObjectDraft:
     """Return what a body asks to be kept, with what only our VTN or business logic may say of it put right."""
-    given = parse_object(call.body)
+    given = given_body(call)
     if (ven_id := await call.ven_in_path()) is not None:
         given["venID"] = ven_id
     if call.kind in (ObjectKind.VEN, ObjectKind.RESOURCE):
@@ -225,7 +176,7 @@ async def _check_callbacks(call: Call, body: Mapping[str, Any], before: StoredOb
             try:
                 await call.desk.callbacks.check(url, bearer_token=token)
             except InvalidRequest as error:
-                raise Problem(BAD_REQUEST, f"callbackUrl: {error}") from None
+                raise Problem(BAD_REQUEST, str(error)) from None
 
 
 async def _kept(writing: Awaitable[StoredObject]) -> StoredObject:

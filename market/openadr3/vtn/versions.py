@@ -35,6 +35,8 @@ class Version(Protocol):
     targets_parameter: str
     targets_required: bool
     """Whether a VEN must name targets to be shown what has any; else it is shown all that is granted to it."""
+    resources_in_vens: bool
+    """Whether a ven is created and shown with its resources."""
 
     def read(self, kind: ObjectKind, body: dict[str, Any]) -> tuple[dict[str, Any], dict[str, tuple[str, ...]]]:
         """Return a body in 3.1.0's words, checked, and the types of its targets where the version has such.
@@ -59,6 +61,7 @@ class Version310:
     name = VERSION
     targets_parameter = "targets"
     targets_required = True
+    resources_in_vens = False
 
     def read(self, kind: ObjectKind, body: dict[str, Any]) -> tuple[dict[str, Any], dict[str, tuple[str, ...]]]:
         """See `Version.read`."""
@@ -79,6 +82,7 @@ class Version301:
     name = OLDER_VERSION
     targets_parameter = "targetValues"
     targets_required = False
+    resources_in_vens = True
 
     def __init__(self) -> None:
         self._written = _Written()
@@ -92,8 +96,6 @@ class Version301:
             translated["reportDescriptors"] = [_with_plain_targets(each, types) for each in body["reportDescriptors"]]
         if kind is ObjectKind.SUBSCRIPTION and isinstance(body.get("objectOperations"), list):
             translated["objectOperations"] = [_operations_310(each) for each in body["objectOperations"]]
-        if kind is ObjectKind.VEN:
-            translated.pop("resources", None)
         return checked(kind, translated), types
 
     def write(self, stored: StoredObject, shown: frozenset[str] | None) -> str:

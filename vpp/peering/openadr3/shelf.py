@@ -4,8 +4,9 @@ Made by bootstrap for `market/openadr3` and whoever else acts as business logic 
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -43,10 +44,15 @@ class SqlObjectShelf:
         async with self._reading() as connection:
             return await find_object(connection, kind, object_id, tenant_id=tenant_id)
 
-    async def create(self, draft: ObjectDraft) -> StoredObject:
+    async def create(self, draft: ObjectDraft, *, resources: Sequence[ObjectDraft] = ()) -> StoredObject:
         """See `ObjectShelf.create`."""
+        at = self._clock.now()
         async with self._store.begin() as connection:
-            return await create_object(connection, draft, at=self._clock.now(), changes=self._changes)
+            stored = await create_object(connection, draft, at=at, changes=self._changes)
+            for each in resources:
+                below = replace(each, body={**each.body, "venID": stored.id})
+                await create_object(connection, below, at=at, changes=self._changes)
+        return stored
 
     async def replace(self, object_id: str, draft: ObjectDraft) -> StoredObject:
         """See `ObjectShelf.replace`."""
