@@ -24,7 +24,7 @@ from market.openadr2.refusal import Refused
 from market.openadr2.replay import MemoryReplayGuard, ReplayGuard
 from market.openadr2.signing import Signer, Verifier, fingerprint_of
 from market.openadr2.templates import EventTemplate, TemplateCache, render_distribution
-from market.openadr2.xml_out import enveloped
+from market.openadr2.xml_out import check_valid, enveloped
 from vpp.domain import openadr2 as m
 from vpp.domain.errors import InvalidRequest
 from vpp.domain.openadr2 import DEPLOYMENT_ERROR, INVALID_DATA, Openadr2Message
@@ -99,6 +99,10 @@ _WRITERS: dict[type, tuple[str, Callable[[Any], str]]] = {
 }
 
 
+_ONLY_TEXTS = (m.Poll, m.Acknowledge, m.QueryRegistration, m.RequestReregistration, m.CreatedOpt, m.CanceledOpt)
+"""What is sent most often, and is valid whatever its texts say."""
+
+
 @dataclass(frozen=True, slots=True)
 class Decoded:
     """A message that was read.
@@ -157,10 +161,13 @@ def encode(message: Openadr2Message, *, signer: Signer | None = None) -> bytes:
     """Write one message, signed where there is a signer.
 
     Raises:
-        InvalidRequest: it holds what 2.0b cannot say: a control character, a currency nobody lists, an event
-            without any signal of the profile.
+        InvalidRequest: it holds what 2.0b cannot say: a control character, a name that is none of the schema's, an
+            event without any signal of the profile.
     """
-    return enveloped(_WRITERS[type(message)][1](message), signer)
+    written = _WRITERS[type(message)][1](message)
+    if not isinstance(message, _ONLY_TEXTS):
+        check_valid(written)
+    return enveloped(written, signer)
 
 
 def kind_of(message: Openadr2Message) -> str:

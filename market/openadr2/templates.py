@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from market.openadr2.signing import Signer
 from market.openadr2.targets import write_targets
 from market.openadr2.write_events import distribution_around, write_event
-from market.openadr2.xml_out import enveloped
+from market.openadr2.xml_out import check_valid, enveloped
 from vpp.domain.grid_event import GridEvent, Target, TargetKind
 from vpp.domain.openadr2 import DistributedEvent, DistributeEvents, Response
 
@@ -35,9 +35,11 @@ class EventTemplate:
         """Make the XML of an event.
 
         Raises:
-            InvalidRequest: nothing of the event can be said in 2.0b.
+            InvalidRequest: nothing of the event can be said in 2.0b, or the schema would refuse it.
         """
-        before, _, after = write_event(distributed, targets=()).rpartition(_TARGET_MARK)
+        written = write_event(distributed, targets=())
+        check_valid(distribution_around(written, request_id="", vtn_id="", response=None))
+        before, _, after = written.rpartition(_TARGET_MARK)
         event = distributed.event
         return cls(
             event_id=event.event_id,

@@ -18,7 +18,13 @@ _NO_LENGTH = timedelta(0)
 
 
 def write_response(response: Response) -> str:
-    """Return an eiResponse."""
+    """Return an eiResponse.
+
+    Raises:
+        InvalidRequest: its code is not of three digits.
+    """
+    if not 0 <= response.code <= 999:
+        raise InvalidRequest("code", response.code, "a response code of three digits")
     return element(
         "ei:eiResponse",
         text("ei:responseCode", f"{response.code:03d}"),

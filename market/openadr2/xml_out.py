@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from market.openadr2.names import PREFIXES
+from market.openadr2.parse import parse, schema_error
 from market.openadr2.values import duration_text, flag_text, instant_text
 from vpp.domain.errors import InvalidRequest
 
@@ -93,6 +94,17 @@ class CanSign(Protocol):
     def signature(self, signed_object: bytes) -> str:
         """Return the ds:Signature over an oadrSignedObject in canonical form."""
         ...
+
+
+def check_valid(message: str) -> None:
+    """Hold what we are about to send to the schema: a name that is none of its list, a context that is no URI.
+
+    Raises:
+        InvalidRequest: a peer would rightly refuse it.
+    """
+    error = schema_error(parse(enveloped(message, None)))
+    if error is not None:
+        raise InvalidRequest("message", error[1][:200], "what the OpenADR 2.0b schema allows")
 
 
 def enveloped(message: str, signer: CanSign | None) -> bytes:

@@ -77,7 +77,17 @@ def test_the_bound_on_the_size_is_the_callers() -> None:
 
 @pytest.mark.parametrize("depth", [41, 250, 9_000, 100_000])
 def test_deep_nesting_is_refused(depth: int) -> None:
-    assert _refusal(b"<a>" * depth + b"</a>" * depth).code in (m.DEPLOYMENT_ERROR, m.NOT_RECOGNIZED)
+    refused = _refusal(b"<a>" * depth + b"</a>" * depth)
+    if depth <= 255:  # from there on the parser itself gives up
+        assert (refused.code, refused.reason) == (m.DEPLOYMENT_ERROR, "more than 40 elements within each other")
+    assert refused.code in (m.DEPLOYMENT_ERROR, m.NOT_RECOGNIZED)
+
+
+def test_as_many_elements_as_the_bound_allows_are_read_and_no_more() -> None:
+    body = encode(m.CanceledReports(response=m.Response(), pending=tuple("abcdef")))
+    count = body.count(b"<") // 2
+    assert decode(body, limits=Limits(elements=count)).deviations == ()
+    assert _refusal(body, limits=Limits(elements=count - 1)).reason == f"more than {count - 1} elements"
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import etree
 
-from market.openadr2.codec import decode, encode, kind_of
+from market.openadr2.codec import TemplateCache, decode, encode, kind_of
 from market.openadr2.parse import parse, schema_error
 from market.openadr2.values import duration_text, number_text, read_duration, read_instant, read_number
 from market.openadr2.xml_out import SIGNED_CLOSE, SIGNED_OPEN
-from tests.builders_openadr2 import MESSAGES, instants, numbers, whole_s
+from tests.builders_openadr2 import MESSAGES, START_AT, distribution, grid_event, instants, numbers, whole_s
 from vpp.domain import openadr2 as m
 from vpp.domain.errors import InvalidRequest
 
@@ -107,6 +107,28 @@ def test_midnight_may_be_24_o_clock_and_a_fraction_may_be_long() -> None:
     assert read_instant("2026-08-19T24:00:00Z", "at") == datetime(2026, 8, 20, tzinfo=UTC)
     assert read_instant("2026-08-19T23:00:00.1234567Z", "at").microsecond == 123456
     assert read_instant("2026-08-19T23:00:00.Z", "at").microsecond == 0
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        m.CreateOpt(request_id="r", opt_id="o", ven_id="v", opt_in=True, reason="bored", created_at=START_AT),
+        m.CreateRegistration(request_id="r", profile="3.1"),
+        m.CreateRegistration(request_id="r", transport="pigeon"),
+        m.CreatedRegistration(response=m.Response(), vtn_id="VTN1", profiles=()),
+        m.Acknowledge(response=m.Response(1000)),
+        m.RequestEvents(request_id="r", ven_id="v", reply_limit=-1),
+        distribution(grid_event(program="http://[not a context")),
+        distribution(grid_event(priority=2**33)),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+def test_what_a_peer_would_rightly_refuse_is_not_sent(message: m.Openadr2Message) -> None:
+    with pytest.raises(InvalidRequest):
+        encode(message)
+    if isinstance(message, m.DistributeEvents):
+        with pytest.raises(InvalidRequest):
+            TemplateCache().encode(message)
 
 
 @pytest.mark.parametrize("unfit", ["\x00", "\x1b", "\ufffe", "\ud800"])
