@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
@@ -13,12 +14,15 @@ from typing import Any
 import aiomqtt
 import httpx
 import pytest
+import uvicorn
 from fastapi import FastAPI
 from sqlalchemy import func, select
 
 from tests.builders_gateway import add_tenant
 from tests.builders_ven3 import FakeVtn, fake_vtn, mosquitto, running_ven3
 from tests.clock import FixedClock
+from vpp.domain.errors import InvalidRequest
+from vpp.gateway.notify import AddressRules, CallbackChallenge, CallbackClient, CallbackGuard
 from vpp.gateway.ven3 import Alarm, Openadr3Ven, callback_router
 from vpp.store.engine import Store
 from vpp.store.tables.commitments import commitment
@@ -234,3 +238,27 @@ async def test_a_broker_that_is_not_there_costs_no_event(fleet_store: Store, clo
         vtn.event(300.0)
         clock.advance(timedelta(minutes=1))
         await until(lambda: _passed(clock, fleet_store))
+
+
+async def test_the_challenge_of_our_own_vtn_is_answered_over_a_real_socket(
+    fleet_store: Store, clock: FixedClock, vtn: FakeVtn
+) -> None:
+    async with running_ven3(fleet_store, clock, vtn.url, callback_url=URL) as ven:
+        await ven.step()
+    app = FastAPI()
+    app.include_router(callback_router(fleet_store))
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
+        serving = asyncio.create_task(server.serve(sockets=[listening]))
+        await until(lambda: _truth(server.started))
+        client = CallbackClient(CallbackGuard(AddressRules(http_on_loopback=True)))
+        here = f"http://127.0.0.1:{listening.getsockname()[1]}/openadr3/callback"
+        try:
+            await CallbackChallenge(client).check(f"{here}/utility", bearer_token=operation(vtn)["bearerToken"])
+            with pytest.raises(InvalidRequest, match="404"):
+                await CallbackChallenge(client).check(f"{here}/nobody")
+        finally:
+            await client.close()
+            server.should_exit = True
+            await serving
