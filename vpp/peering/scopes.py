@@ -22,10 +22,13 @@ def narrowed(role: PeerRole, asked: str | None) -> frozenset[str]:
     """Return what a role gets that asks for `asked`, words divided by spaces.
 
     Words nobody here knows are ignored (RFC 6749, 3.3); where there is no other, the role's whole set is given.
-    What is known and not for the role is left out.
+    What is known and not for the role is left out. A VEN that asks for `read_all` and nothing else gets its whole
+    set: VENs of 3.0.1 that write reports all the same send just that (oadr30-ven has it in its code).
     """
     whole = scopes_of(role)
     wanted = frozenset((asked or "")[:_ASKED_MAX_CHARS].split()) & KNOWN_SCOPES
+    if role is PeerRole.VEN and wanted == {"read_all"}:
+        return whole
     return within_role(role, wanted) if wanted else whole
 
 
