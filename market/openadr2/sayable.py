@@ -30,8 +30,10 @@ def unsaid_in_openadr2(event: GridEvent) -> tuple[Unsaid, ...]:
     told = DistributeEvents(request_id="0", vtn_id="VTN", events=(DistributedEvent(event=event, status=status),))
     try:
         back = decode(encode(told)).message
-    except (InvalidRequest, Refused) as error:
-        return (Unsaid("event", event.event_id, f"not told in 2.0b at all: {error}"),)
+    except InvalidRequest as error:
+        return (Unsaid("event", event.event_id, f"not told in 2.0b at all, which needs {error.allowed}"),)
+    except Refused as error:
+        return (Unsaid("event", event.event_id, f"not told in 2.0b at all: {error.reason}"),)
     assert isinstance(back, DistributeEvents)  # noqa: S101 - what was written above
     return tuple(Unsaid(each.field, each.before, _why(each.field)) for each in differences(event, back.events[0].event))
 

@@ -42,7 +42,7 @@ def unsaid_in_openadr3(event: GridEvent, translator: EventTranslator) -> tuple[U
         try:
             return translator.to_openadr3(_plain(event), program_id="0")[1]
         except InvalidRequest as error:
-            why = str(error)
+            why = f"{error.field} must be {error.allowed}"
     return (Unsaid("event", event.event_id, f"not told in OpenADR 3 at all: {why}"),)
 
 

@@ -12,7 +12,15 @@ export class DeliveryChart {
     this.box = box;
     this.data = data;
     this.plot = new uPlot(this.options(), [data.at_s, data.expected_kw, data.delivered_kw], box);
+    this.readOut();
+    box.addEventListener("mouseleave", () => this.readOut());
     new ResizeObserver(() => this.plot.setSize(this.size())).observe(box);
+  }
+
+  // With no pointer on the chart its legend tells the last interval somebody reported.
+  readOut() {
+    const last = this.data.delivered_kw.findLastIndex((value) => value != null);
+    this.plot.setLegend({ idx: last < 0 ? 0 : last });
   }
 
   size() {
