@@ -215,7 +215,7 @@ def _mutated(draw: st.DrawFn) -> bytes:
     return b"".join(pieces)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(_mutated())
 def test_mutated_messages_do_no_harm(data: bytes) -> None:
     began_s = time.process_time()
