@@ -313,7 +313,9 @@ class MqttBroker:
             "username": ADMIN, "password": base64.b64encode(word).decode(), "salt": base64.b64encode(salt).decode(),
             "iterations": 101, "roles": [{"rolename": "admin"}],
         }  # fmt: skip
-        state = {"clients": [admin], "roles": [{"rolename": "admin", "acls": rules}]}
+        default = {"publishClientSend": False, "publishClientReceive": True, "subscribe": False, "unsubscribe": True}
+        roles = [{"rolename": "admin", "acls": rules}]
+        state = {"clients": [admin], "roles": roles, "defaultACLAccess": default}  # as `mosquitto_ctrl` makes it
         (folder / "users.json").write_text(json.dumps(state))
         (folder / "broker.conf").write_text(
             f"user {getpass.getuser()}\nper_listener_settings false\nallow_anonymous false\n"

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import secrets
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
@@ -84,7 +85,7 @@ async def let_in(
     store: Store, broker: MqttBroker, client_id: str, role: PeerRole = PeerRole.VEN, *, token: str | None = None
 ) -> tuple[str, str]:
     """A user name and password, as a caller gets them by `GET /notifiers`."""
-    token = token or f"token of {client_id}"
+    token = token or secrets.token_hex(16)  # the broker outlives a test's database: no login is made twice
     binding = await notifiers(store, broker).mqtt_binding(caller(client_id, role), access_token=token)
     assert binding is not None
     assert binding["authentication"]["method"] == "OAUTH2_BEARER_TOKEN"

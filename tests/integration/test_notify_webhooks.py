@@ -211,8 +211,13 @@ async def test_a_slow_subscriber_holds_up_no_other_and_is_given_up_after_the_dea
         for number in range(4):
             await objects.subscribe(client, f"{there.url}/{number}", ["PROGRAM"])
         await objects.program()
-        turn = asyncio.create_task(worker(objects.store, objects.clock, deadline_s=1.0, at_once=2).turn())
+        tell = worker(objects.store, objects.clock, deadline_s=1.0, at_once=2)
+        turn = asyncio.create_task(tell.turn())
         await there.until_told(4, within_s=0.9)
+        await objects.program("another")
+        tell.wake.set()
+        await there.until_told(8, within_s=0.9)
+        assert not turn.done()
         await turn
         assert len(slow.requests) == 1
     async with objects.store.begin() as connection:

@@ -111,6 +111,7 @@ async def connected(address: BrokerAddress) -> AsyncIterator["Broker"]:
         max_inflight_messages=20,
         max_queued_incoming_messages=1000,
     )
+    client.pending_calls_threshold = 1000  # a batch is sent at once, on purpose
     try:
         async with client:
             broker = Broker(client, address)

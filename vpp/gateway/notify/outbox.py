@@ -95,10 +95,11 @@ class Outbox:
             .order_by(channels.c.next_attempt_at, channels.c.id)
             .limit(limit)
             .with_for_update(skip_locked=True)
+            .cte("due")
         )
         statement = (
             update(channels)
-            .where(channels.c.id.in_(due.scalar_subquery()))
+            .where(channels.c.id.in_(select(due.c.id)))
             .values(claimed_by=self._name, claimed_until=now + LEASE)
             .returning(channels)
         )

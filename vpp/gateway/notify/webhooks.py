@@ -43,7 +43,7 @@ class WebhookWorker:
         messages: MessageLog | None = None,
         render: Render = as_stored,
     ) -> None:
-        self.outbox, self._client, self._wake = outbox, client, wake
+        self.outbox, self._client, self.wake = outbox, client, wake
         self._messages, self._render = messages, render
 
     async def run(self) -> None:
@@ -56,7 +56,7 @@ class WebhookWorker:
             turns += 1
             due_at = await outlast("notify", self.outbox.next_due_at)
             wait = LOOK_EVERY if due_at is None else min(LOOK_EVERY, due_at - self.outbox.clock.now())
-            await self._wake.wait(max(wait, timedelta(milliseconds=50)))
+            await self.wake.wait(max(wait, timedelta(milliseconds=50)))
 
     async def turn(self) -> None:
         """Tell everything that is due, at most `at_once` addresses at a time; a slow one holds up no other."""
@@ -68,9 +68,13 @@ class WebhookWorker:
                 running |= {asyncio.create_task(self._tell(channel)) for channel in claimed}
                 if not running:
                     return
-                done, running = await asyncio.wait(
-                    running, return_when=asyncio.FIRST_COMPLETED, timeout=LOOK_EVERY.total_seconds()
-                )
+                woken = asyncio.create_task(self.wake.wait(LOOK_EVERY))
+                try:
+                    done, _ = await asyncio.wait({*running, woken}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    woken.cancel()
+                done.discard(woken)
+                running -= done
                 for task in done:
                     task.result()
         finally:
@@ -123,6 +127,6 @@ class WebhookWorker:
         if self._messages is not None:
             self._messages.note(
                 protocol=Protocol.OPENADR3, direction=Direction.OUT, kind=kind, status=status or "unreachable",
-                peer=channel.client_id, summary=why or f"told {channel.url}", body=body,
+                peer=channel.client_id, summary=why or f"told {(channel.url or '').partition('?')[0]}", body=body,
             )  # fmt: skip
         return why, status == str(int(httpx.codes.GONE))
