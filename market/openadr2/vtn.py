@@ -18,6 +18,7 @@ import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
+from prometheus_client import Counter
 
 from market.openadr2.buckets import Buckets
 from market.openadr2.codec import (
@@ -50,6 +51,8 @@ from vpp.ports import Clock, MessageLog, Openadr2Desk
 PREFIX = "/OpenADR2/Simple/2.0b"
 SERVICES = ("EiRegisterParty", "EiEvent", "EiReport", "EiOpt", "OadrPoll")
 RETRY_AFTER_S = 5
+
+REFUSED = Counter("vpp_vtn2_refused_total", "Requests of VENs that HTTP refused, by its status", ["status"])
 
 log = structlog.get_logger(__name__)
 
@@ -356,10 +359,13 @@ class _Silent:
 
 
 def _xml(body: bytes, status: int = 200) -> web.Response:
+    if status != 200:
+        REFUSED.labels(str(status)).inc()
     return web.Response(body=body, status=status, content_type="application/xml")
 
 
 def _later(status: int, waits_s: float) -> web.Response:
+    REFUSED.labels(str(status)).inc()
     return web.Response(status=status, headers={"Retry-After": str(max(1, round(waits_s + 0.5)))})
 
 

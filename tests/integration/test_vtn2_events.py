@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import text
 
 from tests.builders_vtn2 import (
     CONTEXT,
@@ -28,7 +29,7 @@ from vpp.domain.openadr2 import (
     DistributeEvents,
     RequestEvents,
 )
-from vpp.peering import event_answers, update_peer
+from vpp.peering import event_answers, update_peer, ven_states
 from vpp.store.embedded import ServerUrls
 from vpp.store.engine import Store
 
@@ -52,7 +53,7 @@ async def test_an_event_is_told_on_every_poll_until_it_is_answered(store: Store,
         assert await ven.told() == []
         event = await tell(store, clock, an_event("e1", clock.now() + HOUR))
         await vtn.knows(event)
-        for _ in range(3):
+        for _ in range(6):
             assert await ven.told() == [("e1", 0, "far")]
         assert (await ven.answer("e1", opt_in=False)).code == 200
         assert await ven.told() == []
@@ -213,7 +214,9 @@ async def test_an_event_that_is_for_others_now_is_cancelled_for_who_had_it(store
         assert await a.told() == []
 
 
-async def test_a_group_given_to_a_ven_brings_it_the_groups_events(store: Store, clock: FixedClock) -> None:
+async def test_a_group_given_to_a_ven_brings_it_the_groups_events_and_one_taken_away_ends_them(
+    store: Store, clock: FixedClock
+) -> None:
     peer = await add_ven(store, clock, "a")
     await tell(store, clock, an_event("e1", clock.now() + HOUR, targets=(Target(TargetKind.GROUP, "g"),)))
     async with running_vtn(store, clock) as vtn, raw_ven(vtn.url, "a") as ven:
@@ -222,6 +225,14 @@ async def test_a_group_given_to_a_ven_brings_it_the_groups_events(store: Store, 
             await update_peer(connection, peer.id, {"groups": ("g",)}, tenant_id="t1")
         await vtn.heard(lambda: vtn.desk.room.view.vens[peer.id].peer.groups == ("g",))
         assert await ven.told() == [("e1", 0, "far")]
+        assert (await ven.answer("e1")).code == 200
+        async with store.begin() as connection:
+            await update_peer(connection, peer.id, {"groups": ()}, tenant_id="t1")
+        await vtn.heard(lambda: vtn.desk.room.view.vens[peer.id].peer.groups == ())
+        for _ in range(5):
+            assert await ven.told() == [("e1", 0, "cancelled")]
+        assert (await ven.answer("e1")).code == 200
+        assert await ven.told() == []
 
 
 async def test_an_event_openadr_2_has_no_words_for_holds_up_no_other(store: Store, clock: FixedClock) -> None:
@@ -292,3 +303,40 @@ async def test_many_vens_that_ask_and_answer_at_once_are_each_told_once(
     async with store.begin() as connection:
         answers = await event_answers(connection, "e1")
     assert [answer.opt_in for answer in answers] == [True] * vens
+
+
+async def test_nothing_is_missed_when_every_connection_to_the_database_is_cut(store: Store, clock: FixedClock) -> None:
+    await add_ven(store, clock, "a")
+    first = await tell(store, clock, an_event("e1", clock.now() + HOUR))
+    async with running_vtn(store, clock) as vtn, raw_ven(vtn.url, "a") as ven:
+        assert await ven.told() == [("e1", 0, "far")]
+        async with store.begin() as connection:
+            cut = "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database()"
+            await connection.execute(text(f"{cut} and pid <> pg_backend_pid()"))
+        assert (await ven.answer("e1")).code == 200
+        await vtn.knows(await change(store, clock, first, comment="more"))
+        assert await ven.told() == [("e1", 1, "far")]
+
+
+async def test_what_no_notice_told_is_found_within_a_minute_and_old_things_are_deleted(
+    store: Store, clock: FixedClock
+) -> None:
+    peer = await add_ven(store, clock, "a")
+    async with running_vtn(store, clock) as vtn, raw_ven(vtn.url, "a") as ven:
+        await vtn.desk.room.keeper.look_again()
+        async with store.begin() as connection:
+            await connection.execute(text("update peer set groups = '{silent}'"))
+            await connection.execute(
+                text(
+                    "insert into vtn2_outbox (peer_id, kind, request_id, message, created_at, sent_count, closed_at) "
+                    "values (:peer, 'RequestReregistration', 'r', '{}', :at, 1, :at)"
+                ),
+                {"peer": peer.id, "at": clock.now() - timedelta(days=500)},
+            )
+        clock.advance(timedelta(minutes=2))
+        await ven.poll()
+        await vtn.desk.room.keeper.look_again()
+        assert vtn.desk.room.view.vens[peer.id].peer.groups == ("silent",)
+    async with store.begin() as connection:
+        assert (await connection.execute(text("select count(*) from vtn2_outbox"))).scalar_one() == 0
+        assert (await ven_states(connection, tenant_id="t1"))[0].seen_at == clock.now()

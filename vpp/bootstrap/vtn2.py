@@ -94,6 +94,7 @@ def vtn2_desk(settings: Settings, store: Store, clock: Clock) -> VtnDesk:
         poll=timedelta(seconds=settings.openadr2_vtn_poll_s),
         must_show_certificate=settings.openadr2_vtn_require_mtls,
         can_say=can_say,
+        keep_for=timedelta(days=settings.openadr2_vtn_keep_days),
     )
 
 

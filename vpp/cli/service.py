@@ -38,6 +38,7 @@ async def _up(configured: Settings, host: str, port: int, openadr2_port: int | N
         await children.start("gateway", ["gateway"], _metrics_port(configured, 1))  # peers may come while it runs
         if openadr2_port is not None:
             await _start_vtn(children, configured, host, openadr2_port)
+            console.print(f"OpenADR 2.0b VTN: port {openadr2_port}")
         console.print(f"portal: http://{host}:{port}/   logs: {configured.var_dir / 'log'}   stop: Ctrl-C or vpp down")
         try:
             await bootstrap.until_stopped(_keep(children), _tend(configured))

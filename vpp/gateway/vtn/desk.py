@@ -41,6 +41,7 @@ from vpp.domain.openadr2 import (
 )
 from vpp.gateway.vtn import events, opts, registration, reports
 from vpp.gateway.vtn.keeper import Keeper
+from vpp.gateway.vtn.metrics import MESSAGES, POLLS
 from vpp.gateway.vtn.nameless import asked_ven_id
 from vpp.gateway.vtn.polling import is_quiet, poll
 from vpp.gateway.vtn.refusals import refusal
@@ -79,6 +80,7 @@ class VtnDesk:
         poll: how often VENs are told to poll.
         must_show_certificate: no VEN without a known certificate may register or speak.
         can_say: whether 2.0b has words for an event; one it has none for is told to nobody.
+        keep_for: how long report values and answered messages are kept.
     """
 
     def __init__(
@@ -91,9 +93,10 @@ class VtnDesk:
         poll: timedelta = timedelta(seconds=10),
         must_show_certificate: bool = False,
         can_say: Callable[[GridEvent], bool] = lambda _: True,
+        keep_for: timedelta = timedelta(days=400),
     ) -> None:
         view = View(can_say)
-        keeper = Keeper(store, clock, view, tenant_id=tenant_id)
+        keeper = Keeper(store, clock, view, tenant_id=tenant_id, keep_for=keep_for)
         writer = GroupWriter(store, keeper.lock, lambda change: apply_to(view, change))
         self.vtn_id = vtn_id
         self.room = Room(
@@ -137,6 +140,7 @@ class VtnDesk:
             registration.check_certificate(room, ven.peer, caller)
         except (Refused, CallerForbidden):
             return False  # `answer` says so
+        POLLS.inc()
         ven.seen_at = now
         return True
 
@@ -148,13 +152,16 @@ class VtnDesk:
             NotReady: the database does not answer; nothing was promised.
         """
         try:
-            return await self._answer(message, caller)
+            answer = await self._answer(message, caller)
         except Refused as refused:
-            return refusal(message, refused.code, refused.description, vtn_id=self.vtn_id)
+            answer = refusal(message, refused.code, refused.description, vtn_id=self.vtn_id)
         except Conflict as conflict:
-            return refusal(message, DEPLOYMENT_ERROR, str(conflict), vtn_id=self.vtn_id)
+            answer = refusal(message, DEPLOYMENT_ERROR, str(conflict), vtn_id=self.vtn_id)
         except (SQLAlchemyError, OSError, TimeoutError) as error:
             raise NotReady(f"the database does not answer: {type(error).__name__}") from error
+        code = getattr(getattr(answer, "response", None), "code", 200)
+        MESSAGES.labels(type(message).__name__, str(code)).inc()
+        return answer
 
     async def _answer(self, message: Openadr2Message, caller: Openadr2Caller) -> Openadr2Message:
         if isinstance(message, QueryRegistration):

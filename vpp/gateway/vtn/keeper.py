@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from vpp.domain.errors import NotFound
 from vpp.gateway.vtn.load import load_events, load_ven, load_vens
+from vpp.gateway.vtn.metrics import REGISTERED
 from vpp.gateway.vtn.view import View
 from vpp.peering import CHANNEL, PEER_CHANNEL, VTN2_CHANNEL, load_grid_event
 from vpp.ports import Clock
@@ -35,10 +36,36 @@ _SEEN = text(
 )
 
 
-class Keeper:
-    """Holds one tenant's view true to the database."""
+_TIDY = (
+    text(
+        """
+        delete from vtn2_report_value where id in (
+            select v.id from vtn2_report_value v join peer p on p.id = v.peer_id
+            where p.tenant_id = :tenant_id and v.received_at < :before order by v.received_at limit :most
+        )
+        """
+    ),
+    text(
+        """
+        delete from vtn2_outbox where id in (
+            select o.id from vtn2_outbox o join peer p on p.id = o.peer_id
+            where p.tenant_id = :tenant_id and o.closed_at < :before order by o.closed_at limit :most
+        )
+        """
+    ),
+)
+_TIDY_MOST = 5_000
 
-    def __init__(self, store: Store, clock: Clock, view: View, *, tenant_id: str) -> None:
+
+class Keeper:
+    """Holds one tenant's view true to the database.
+
+    Args:
+        keep_for: how long report values and answered messages are kept.
+    """
+
+    def __init__(self, store: Store, clock: Clock, view: View, *, tenant_id: str, keep_for: timedelta) -> None:
+        self._keep_for = keep_for
         self._store, self._clock, self._view, self._tenant_id = store, clock, view, tenant_id
         self._watchers: list[Callable[[], None]] = []
         self._noted_at: datetime | None = None
@@ -62,6 +89,7 @@ class Keeper:
                         ven.deliveries = old.deliveries
             self._view.set_events(events)
             self._view.set_vens(vens)
+        REGISTERED.set(sum(ven.is_registered for ven in vens))
         self._tell()
 
     async def load_ven(self, peer_id: str) -> None:
@@ -98,7 +126,7 @@ class Keeper:
                         heard_before = True
                     elif notice.heard is Heard.NOTICE:
                         await self._hear(notice)
-                    await self._look_again()
+                    await self.look_again()
                 except (SQLAlchemyError, OSError, TimeoutError) as error:
                     log.warning("the VTN could not read again", error=str(error)[:300])
 
@@ -108,7 +136,7 @@ class Keeper:
         else:
             await self.load_ven(notice.payload)
 
-    async def _look_again(self) -> None:
+    async def look_again(self) -> None:
         """Now and then: write down who was seen, and read what a notice may have missed."""
         now = self._clock.now()
         if self._noted_at is None:
@@ -117,7 +145,15 @@ class Keeper:
             return
         since, self._noted_at = self._noted_at, now
         await self.note_seen(since)
+        await self._tidy(now)
         await self.load(deliveries=False)
+
+    async def _tidy(self, now: datetime) -> None:
+        """Delete what is older than it is kept for, a part at a time."""
+        bounds = {"tenant_id": self._tenant_id, "before": now - self._keep_for, "most": _TIDY_MOST}
+        async with self._store.begin() as connection:
+            for statement in _TIDY:
+                await connection.execute(statement, bounds)
 
     async def note_seen(self, since: datetime) -> None:
         """Write down when VENs were last heard that were heard since an instant."""
