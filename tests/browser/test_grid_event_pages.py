@@ -2,19 +2,16 @@
 
 import re
 
-import pytest
 from playwright.async_api import Browser, expect
 
-from tests.browser.conftest import WIDTHS, serving, visiting
+from tests.browser.conftest import Visitor, serving, visiting
 from tests.builders_grid_events import EVENT, a_dispatch, a_sending_world, answered, reported, sending_portal, told
 from tests.builders_portal import NOW
 from tests.clock import FixedClock
 from vpp.store.engine import Store
 
-pytestmark = pytest.mark.parametrize("width", WIDTHS)
 
-
-async def test_an_event_is_composed_previewed_sent_and_cancelled(store: Store, chromium: Browser, width: int) -> None:
+async def test_an_event_is_composed_previewed_sent_and_cancelled(store: Store, chromium: Browser) -> None:
     world = await a_sending_world(store)
     async with store.begin() as connection:
         await told(connection, world.tenant_id, a_dispatch(30.0, 25.0, 30.0))
@@ -22,38 +19,47 @@ async def test_an_event_is_composed_previewed_sent_and_cancelled(store: Store, c
         await answered(connection, world.peers["mill"], EVENT, opt_in=False, answer_reason="maintenance")
         await reported(connection, world.peers["barn"], {0: 31, 1: 30, 2: 29, 3: 30, 4: 26})
     app = sending_portal(store, FixedClock(NOW))
-    async with serving(app) as url, visiting(chromium, url, width) as visitor:
-        page = visitor.page
-        await visitor.sign_in(world.operator)
-        await visitor.see("/operator/grid-events")
-        await page.get_by_role("link", name="Evening peak").click()
-        await expect(page.locator("[data-delivery] canvas")).to_be_visible()
-        await visitor.check()
-        await visitor.see("/operator/grid-events/new")
-        await page.get_by_label("Programme or market context").fill("http://utility/peak")
-        unit = page.get_by_label("Unit")
-        await expect(unit).to_be_hidden()  # a simple level has none
-        await page.get_by_label("Signal").select_option("EXPORT_CAPACITY_LIMIT")
-        await expect(unit).to_have_value("KW")
-        await expect(page.get_by_label("Currency")).to_be_hidden()
-        await page.get_by_role("button", name="Add an interval").click()
-        await expect(page.locator("[data-row]")).to_have_count(5)
-        await page.locator("[data-row]").last.get_by_label("Minutes").fill("30")
-        await page.locator("[data-row]").last.get_by_label("Value").fill("12.5")
-        await page.locator("[data-row]").nth(1).get_by_role("button").click()
-        await expect(page.locator("[data-row]")).to_have_count(4)
-        await page.get_by_label("north").check()
-        await page.get_by_label("Ramp-up").fill("15")
-        await page.get_by_role("button", name="Preview").click()
-        await expect(page.locator("#preview")).to_contain_text("OpenADR 3 has no ramp-up")
-        await expect(page.locator("#preview")).to_contain_text("Not told in 2.0b at all", ignore_case=True)
-        await visitor.check()
-        await page.get_by_role("button", name="Send the event").click()
-        await page.wait_for_url(re.compile("/event/"))
-        await expect(page.locator("main")).to_contain_text("12.5")
-        await visitor.check()
-        await page.get_by_text("Cancel this event").click()
-        await page.get_by_label("It is cancelled for everybody").check()
-        await page.get_by_role("button", name="Cancel the event").click()
-        await expect(page.get_by_role("link", name="Call again")).to_be_visible()
-        await visitor.check()
+    async with serving(app) as url:
+        async with visiting(chromium, url, 390) as visitor:
+            await visitor.sign_in(world.operator)
+            await _life_of_an_event(visitor)
+        async with visiting(chromium, url, 1280) as visitor:
+            await visitor.sign_in(world.operator)
+            for path in ("", "/new", f"/event/{EVENT}", f"/event/{EVENT}/modify"):
+                await visitor.see(f"/operator/grid-events{path}")
+
+
+async def _life_of_an_event(visitor: Visitor) -> None:
+    page = visitor.page
+    await visitor.see("/operator/grid-events")
+    await page.get_by_role("link", name="Evening peak").click()
+    await expect(page.locator("[data-delivery] canvas")).to_be_visible()
+    await visitor.check()
+    await visitor.see("/operator/grid-events/new")
+    await page.get_by_label("Programme or market context").fill("http://utility/peak")
+    unit = page.get_by_label("Unit")
+    await expect(unit).to_be_hidden()  # a simple level has none
+    await page.get_by_label("Signal").select_option("EXPORT_CAPACITY_LIMIT")
+    await expect(unit).to_have_value("KW")
+    await expect(page.get_by_label("Currency")).to_be_hidden()
+    await page.get_by_role("button", name="Add an interval").click()
+    await expect(page.locator("[data-row]")).to_have_count(5)
+    await page.locator("[data-row]").last.get_by_label("Minutes").fill("30")
+    await page.locator("[data-row]").last.get_by_label("Value").fill("12.5")
+    await page.locator("[data-row]").nth(1).get_by_role("button").click()
+    await expect(page.locator("[data-row]")).to_have_count(4)
+    await page.get_by_label("north").check()
+    await page.get_by_label("Ramp-up").fill("15")
+    await page.get_by_role("button", name="Preview").click()
+    await expect(page.locator("#preview")).to_contain_text("OpenADR 3 has no ramp-up")
+    await expect(page.locator("#preview")).to_contain_text("Not told in 2.0b at all", ignore_case=True)
+    await visitor.check()
+    await page.get_by_role("button", name="Send the event").click()
+    await page.wait_for_url(re.compile("/event/"))
+    await expect(page.locator("main")).to_contain_text("12.5")
+    await visitor.check()
+    await page.get_by_text("Cancel this event").click()
+    await page.get_by_label("It is cancelled for everybody").check()
+    await page.get_by_role("button", name="Cancel the event").click()
+    await expect(page.get_by_role("link", name="Call again")).to_be_visible()
+    await visitor.check()

@@ -78,7 +78,7 @@ def test_a_text_the_database_cannot_keep_is_refused_by_name(bad: str) -> None:
 @given(
     st.recursive(st.none() | st.integers() | st.text(max_size=3), lambda s: st.lists(s) | st.dictionaries(st.text(), s))
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_any_json_is_read_as_an_event_or_refused(value: object) -> None:
     body = event_to_json(an_event())
     for key in body:

@@ -89,15 +89,10 @@ async def test_an_event_lives_its_life_by_api(store: Store, scene: Scene) -> Non
         assert read.json() == back.json()
         listed = (await client.get(API, params={"current": "true"})).json()
         assert (listed["total"], listed["items"][0]["event_id"]) == (1, "mine")
-
-
-async def test_an_id_with_slashes_is_an_id(store: Store, scene: Scene) -> None:
-    app, world, _ = scene
-    async with await a_machine(store, app, world.tenant_id) as client:
         await client.post(API, json=BODY | {"event_id": "http://utility/7"})
-        found = await client.get(f"{API}/http%3A%2F%2Futility%2F7")
-        assert found.json()["event_id"] == "http://utility/7"
-        assert (await client.post(f"{API}/http%3A%2F%2Futility%2F7/cancel")).json()["cancelled"] is True
+        address = f"{API}/http%3A%2F%2Futility%2F7"
+        assert (await client.get(address)).json()["event_id"] == "http://utility/7"
+        assert (await client.post(f"{address}/cancel")).json()["cancelled"] is True
 
 
 LEVEL = {"type": "SIMPLE", "intervals": [{"duration_s": 1, "values": [1]}]}
@@ -140,12 +135,8 @@ async def test_only_the_operator_sends_events_and_tenants_do_not_meet(store: Sto
         assert (await stranger.get(API)).json()["total"] == 0
     async with browser(app) as client:
         assert (await client.get(PAGES)).status_code == 303
-
-
-async def test_without_a_translator_nothing_is_told(store: Store, scene: Scene) -> None:
-    _, world, _ = scene
     async with await a_machine(store, portal(store, FixedClock(NOW)), world.tenant_id) as client:
-        assert (await client.post(API, json=BODY)).status_code == 503
+        assert (await client.post(API, json=BODY)).status_code == 503, "without a translator nothing is told"
 
 
 def a_form(page: str, **changes: Any) -> dict[str, Any]:
@@ -228,17 +219,10 @@ async def test_a_mistake_is_said_where_it_was_made_and_nothing_typed_is_lost(sce
             assert answer.status_code == 422, words
             assert words in answer.text
             assert "kept as typed" in answer.text
+        more = await client.post(f"{PAGES}/new", data=a_form(blank, more="yes"))
+        assert (more.status_code, more.text.count('name="minutes"')) == (200, 7), "rows are added without scripts too"
         twice = a_form(blank, start="2026-11-01T01:30", start_fold="1")
         assert (await client.post(f"{PAGES}/new", data=twice)).status_code == 303
-
-
-async def test_rows_are_added_without_scripts_too(scene: Scene) -> None:
-    app, world, _ = scene
-    async with browser(app) as client:
-        await signed_in(client, world.operator)
-        form = a_form((await client.get(f"{PAGES}/new")).text, more="yes")
-        answer = await client.post(f"{PAGES}/new", data=form)
-    assert (answer.status_code, answer.text.count('name="minutes"')) == (200, 7)
 
 
 def test_the_clock_decides_which_instant_is_meant() -> None:

@@ -255,7 +255,7 @@ def test_targets_keep_their_kind_in_both_versions() -> None:
 
 
 @given(st.builds(Target, st.sampled_from(TargetKind), st.text(max_size=20), st.text(alphabet="a:%3A2", max_size=8)))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_no_two_targets_have_one_text(target: Target) -> None:
     if target.kind is not TargetKind.OTHER:
         target = replace(target, label="")
@@ -330,7 +330,7 @@ def any_event(draw: st.DrawFn) -> GridEvent:
 
 
 @given(any_event(), st.sampled_from(["3.1.0", "3.0.1"]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_exactly_what_differs_after_a_trip_is_named(event: GridEvent, version: str) -> None:
     back, unsaid = again(event, version)
     assert set(unsaid) == {each.field for each in differences(event, back)}
@@ -374,7 +374,7 @@ def any_object(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @given(any_object())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_any_event_object_comes_back_with_nothing_lost(body: dict[str, Any]) -> None:
     event = read(body)
     back, unsaid = again(event)
@@ -393,7 +393,7 @@ JSON = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from([*an_object(1), "duration", "targets", "priority"]), JSON))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_any_json_is_an_event_or_refused(changes: dict[str, Any]) -> None:
     try:
         event, _ = from_openadr3({**an_object(1), **changes}, modification_number=0)

@@ -75,8 +75,8 @@ def _series(path: str, before: Series, after: Series) -> Iterator[Difference]:
     if before.type is SeriesType.OTHER:
         yield from _one(f"{path}.name", before.name, after.name)
     yield from _one(f"{path}.targets", _ordered(before.targets), _ordered(after.targets))
-    said = [_meaning(interval) for interval in before.intervals]
-    yield from _one(f"{path}.intervals", said, [_meaning(interval) for interval in after.intervals])
+    if list(map(_meaning, before.intervals)) != list(map(_meaning, after.intervals)):
+        yield Difference(f"{path}.intervals", _intervals_text(before), _intervals_text(after))
     if len(before.intervals) == len(after.intervals):
         uids = [interval.uid for interval in before.intervals]
         yield from _one(f"{path}.intervals.uid", uids, [interval.uid for interval in after.intervals])
@@ -94,6 +94,13 @@ def _meaning(interval: SeriesInterval) -> tuple[Any, ...]:
 
 def _typed(value: Value) -> tuple[bool, Value]:
     return isinstance(value, bool), value
+
+
+def _intervals_text(series: Series) -> str:
+    return value_text([
+        f"{part.start_at:%Y-%m-%d %H:%M:%S} UTC for {value_text(part.duration)}: {value_text(part.values)}"
+        for part in series.intervals[:5]
+    ])  # fmt: skip
 
 
 def _ordered(targets: tuple[Target, ...]) -> list[Target]:
