@@ -32,6 +32,7 @@ from vpp.ports import Clock
 C14N = "http://www.w3.org/TR/2001/REC-xml-c14n-20010315"
 _C14N_EXCLUSIVE = "http://www.w3.org/2001/10/xml-exc-c14n#"
 _EXCLUSIVE_OF = {C14N: False, "http://www.w3.org/2006/12/xml-c14n11": False, _C14N_EXCLUSIVE: True}
+_ENVELOPED = "http://www.w3.org/2000/09/xmldsig#enveloped-signature"
 _MORE = "http://www.w3.org/2001/04/xmldsig-more#"
 _DIGESTS = {
     "http://www.w3.org/2001/04/xmlenc#sha256": hashlib.sha256,
@@ -155,6 +156,8 @@ def _reference(to: str, canonical: bytes) -> str:
 class Verifier:
     """Checks who signed a message, that nothing of it was altered, and that it is new.
 
+    Who may sign is told by fingerprint, as the field binds certificates to ids; chains are for TLS to check.
+
     Args:
         guard: remembers what was seen.
         clock: to tell how old a message is.
@@ -193,6 +196,8 @@ class Verifier:
         certificate, fingerprint = _certificate(signature)
         if self._fingerprints is not None and fingerprint not in self._fingerprints:
             raise _refused(f"it is signed by {fingerprint}, not by who is expected")
+        if not certificate.not_valid_before_utc <= self._clock.now() <= certificate.not_valid_after_utc:
+            raise _refused(f"the certificate {fingerprint} is not valid now")
         info = _only(signature, "SignedInfo")
         method = _only(info, "CanonicalizationMethod").get("Algorithm")
         _check_value(certificate, info, method, _decoded(_only(signature, "SignatureValue")))
@@ -321,7 +326,11 @@ def _by_id(root: Any) -> dict[str, Any]:
 
 
 def _check_digest(reference: Any, target: Any) -> None:
-    transforms = reference.findall(f"{{{DS}}}Transforms/{{{DS}}}Transform")
+    transforms = [
+        found
+        for found in reference.findall(f"{{{DS}}}Transforms/{{{DS}}}Transform")
+        if found.get("Algorithm") != _ENVELOPED  # it takes the signature out of what is signed, where it never is
+    ]
     if len(transforms) > 1:
         raise _refused("more than one transform")
     algorithm = transforms[0].get("Algorithm") if transforms else C14N

@@ -2,10 +2,14 @@
 
 import re
 import time
+from base64 import b64encode
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import pytest
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from lxml import etree
 from openleadr.messaging import create_message, validate_xml_schema, validate_xml_signature
 from openleadr.utils import certificate_fingerprint
@@ -103,6 +107,12 @@ def test_an_old_message_and_one_from_the_future_are_refused(late_s: int) -> None
     assert "from now" in _refused(body, _verifier(clock))
     clock.at = START_AT + timedelta(seconds=late_s - 1 if late_s > 0 else late_s + 1)
     assert decode(body, verify=_verifier(clock)).message == POLL
+
+
+def test_a_certificate_counts_in_its_own_time_only() -> None:
+    long_after = StandingClock(START_AT + timedelta(hours=10_000))
+    body = encode(POLL, signer=_signer(clock=long_after))
+    assert "is not valid now" in _refused(body, _verifier(long_after))
 
 
 def test_a_message_counts_once() -> None:
@@ -244,6 +254,23 @@ def _exclusively_signed() -> bytes:
 def test_exclusive_canonical_form_is_verified_too() -> None:
     decoded = decode(_exclusively_signed(), verify=_verifier(), lenient=False)
     assert (decoded.message, decoded.signed_by) == (POLL, fingerprint_of(key_pair("ec", "us")[0]))
+
+
+def test_an_enveloped_transform_changes_nothing_of_what_is_signed() -> None:
+    """Some signers name it though the signature stands outside."""
+    cert, key_pem = key_pair("ec", "us")
+    c14n = f'<ds:Transform Algorithm="{C14N}"></ds:Transform>'
+    enveloped = '<ds:Transform Algorithm="http://www.w3.org/2000/09/xmldsig#enveloped-signature"></ds:Transform>'
+    body = encode(POLL, signer=_signer()).replace(c14n.encode(), (enveloped + c14n).encode())
+    assert "does not hold" in _refused(body)
+    info = etree.fromstring(body).find(".//{*}SignedInfo")
+    key = serialization.load_pem_private_key(key_pem, None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    der = key.sign(etree.tostring(info, method="c14n"), ec.ECDSA(hashes.SHA256()))
+    raw = b"".join(number.to_bytes(32, "big") for number in decode_dss_signature(der))
+    value = b"<ds:SignatureValue>" + b64encode(raw) + b"</ds:SignatureValue>"
+    resigned = re.sub(rb"<ds:SignatureValue>.*</ds:SignatureValue>", lambda _: value, body)
+    assert decode(resigned, verify=_verifier()).signed_by == fingerprint_of(cert)
 
 
 def test_a_signed_object_hidden_in_the_signature_covers_nothing_else() -> None:
