@@ -17,6 +17,7 @@ from sqlalchemy import text
 
 import vpp.gateway.metrics
 import vpp.lifecycle.metrics
+import vpp.peering.metrics
 import vpp.portal.metrics
 import vpp.telemetry.metrics  # noqa: F401 - all register what the docs name
 from tests.architecture.docs_tables import TABLES, commands, written

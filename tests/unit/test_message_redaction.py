@@ -115,6 +115,8 @@ def test_a_poll_that_is_refused_or_answered_otherwise_is_a_row_of_its_own() -> N
     assert [row.repeats for row in log.take(asked)] == [2, 1]
     strangers = [noted("oadrPoll", status="452", peer=None) for _ in range(5)]
     assert [row.repeats for row in log.take(strangers)] == [5]
+    newcomers = [noted("oadrCreatePartyRegistration", peer=None) for _ in range(2)]
+    assert [row.repeats for row in log.take(newcomers)] == [1, 1]
     late = noted("oadrPoll", peer="VEN3", after_s=LONGEST.total_seconds())
     assert len(log.take([noted("oadrPoll", peer="VEN3"), late])) == 2
 

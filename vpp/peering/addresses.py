@@ -16,7 +16,7 @@ OPENADR3_PATH = "/openadr3/3.1.0"
 OPENADR3_OLD_PATH = "/openadr3/3.0.1"
 OPENADR2_PATH = "/OpenADR2/Simple/2.0b"
 _OURS = "http://127.0.0.1:8000"
-_OPENADR2 = "http://127.0.0.1:8081"
+_OPENADR2 = "127.0.0.1:8081"
 
 
 def listening(settings: Settings, door: Door, *, host: str, port: int, tls: bool = False) -> Settings:
@@ -59,5 +59,6 @@ def openadr3_url(settings: Settings, path: str = OPENADR3_PATH) -> str:
 
 def openadr2_url(settings: Settings) -> str:
     """The base address of our OpenADR 2.0b VTN; services are one word below it."""
-    given = (settings.openadr2_public_url or _OPENADR2).rstrip("/")
+    scheme = "http" if settings.openadr2_vtn_cert is None else "https"
+    given = (settings.openadr2_public_url or f"{scheme}://{_OPENADR2}").rstrip("/")
     return given if given.endswith(OPENADR2_PATH) else given + OPENADR2_PATH

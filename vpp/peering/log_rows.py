@@ -125,9 +125,9 @@ class Coalescer:
 
 def _quiet(message: Noted, rows: dict[_Key, LogRow]) -> bool:
     """Whether a message tells nothing new when it comes again."""
-    if message.peer is None:
-        return True
     if not message.status.startswith("2"):
+        return message.peer is None
+    if message.peer is None:
         return False
     if message.kind == "oadrResponse":  # it answers much else; after a poll it says that there is nothing
         return any(row.kind == "oadrPoll" for row in rows.values())
