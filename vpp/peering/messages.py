@@ -82,10 +82,10 @@ async def search_messages(
     limit: int = 50,
     timeout_s: float = SEARCH_TIMEOUT_S,
 ) -> list[LoggedMessage]:
-    """Return messages, newest first (oldest first after an `after_id`), without their bodies' rest, `limit` at most.
+    """Return `limit` messages at most, newest first; oldest first after an `after_id`.
 
     Raises:
-        InvalidRequest: a text to look for is none, or so much would have to be read that it takes longer than `timeout_s`.
+        InvalidRequest: what to look for is not printable, or looking takes longer than `timeout_s`.
     """
     for text_asked in (wanted.grep, wanted.kind, wanted.status):
         if not text_asked.isprintable():
