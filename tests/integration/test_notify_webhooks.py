@@ -214,6 +214,7 @@ async def test_a_slow_subscriber_holds_up_no_other_and_is_given_up_after_the_dea
         tell = worker(objects.store, objects.clock, deadline_s=1.0, at_once=2)
         turn = asyncio.create_task(tell.turn())
         await there.until_told(4, within_s=0.9)
+        await asyncio.sleep(0.1)  # so that nothing but the slow one is on its way
         await objects.program("another")
         tell.wake.set()
         await there.until_told(8, within_s=0.9)

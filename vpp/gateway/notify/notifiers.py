@@ -35,14 +35,21 @@ class MqttNotifiers:
         """See `Notifiers.mqtt_binding`."""
         authentication: dict[str, str] = {"method": "ANONYMOUS"}
         if self._access is not None and self._address is not None:
-            try:
-                async with connected(self._address) as broker:
-                    name = await self._access.let_in(broker, caller, access_token)
-            except (PeerUnreachable, NotReady) as error:
-                log.warning("nobody can be let in at the MQTT broker", client=caller.client_id, error=str(error))
+            name = await self._let_in(self._address, self._access, caller, access_token)
+            if name is None:
                 return None
             authentication = {"method": "OAUTH2_BEARER_TOKEN", "username": name}
         return {"URIS": list(self._urls), "serialization": "JSON", "authentication": authentication}
+
+    async def _let_in(self, address: BrokerAddress, access: Access, caller: Caller, access_token: str) -> str | None:
+        for last in (False, True):  # twice: a worker that gives our own user a role ends its other connections too
+            try:
+                async with connected(address) as broker:
+                    return await access.let_in(broker, caller, access_token)
+            except (PeerUnreachable, NotReady) as error:
+                if last:
+                    log.warning("nobody can be let in at the MQTT broker", client=caller.client_id, error=str(error))
+        return None
 
     async def topics(self, path: str, caller: Caller) -> dict[str, str] | None:
         """See `Notifiers.topics`."""
