@@ -33,8 +33,9 @@ class ScriptedVtn:
         without: services it does not have.
         lost: kinds of message whose answer fails.
         raw: bytes answered to a poll instead of anything else.
-        ahead: how far its clock is ahead of the machine's; None tells no time.
+        ahead: how far its Date header is ahead of `now`; None leaves it to the server, by the machine's clock.
         delay: awaited before each answer.
+        now: the clock that tells how its events stand.
         answers: stands in for `answer`.
         cancel_with_update: reports cancelled in the answer to values.
     """
@@ -56,6 +57,7 @@ class ScriptedVtn:
     signer: Signer | None = None
     delay: Callable[[], Any] | None = None
     cancel_with_update: m.CancelReports | None = None
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
     answers: Callable[[Openadr2Message], Openadr2Message] | None = None
 
     def all(self, kind: type[M]) -> list[M]:
@@ -72,7 +74,7 @@ class ScriptedVtn:
         ]
 
     def distribution(self) -> m.DistributeEvents:
-        told = tuple(DistributedEvent(event=event, status=event.status_at(datetime.now(UTC))) for event in self.events)
+        told = tuple(DistributedEvent(event=event, status=event.status_at(self.now())) for event in self.events)
         return m.DistributeEvents(request_id="d1", vtn_id=self.vtn_id, events=told, response=OK)
 
     def tell(self, *events: GridEvent) -> None:
@@ -124,7 +126,7 @@ class ScriptedVtn:
             body = self.raw
         answer = web.Response(body=body, content_type="application/xml")
         if self.ahead is not None:
-            answer.headers["Date"] = format_datetime(datetime.now(UTC) + self.ahead, usegmt=True)
+            answer.headers["Date"] = format_datetime(self.now() + self.ahead, usegmt=True)
         return answer
 
     @asynccontextmanager

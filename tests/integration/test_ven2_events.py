@@ -37,8 +37,8 @@ async def fleet_store(store: Store) -> Store:
 
 
 @pytest.fixture
-async def vtn() -> AsyncIterator[ScriptedVtn]:
-    async with ScriptedVtn().serving() as served:
+async def vtn(present: FixedClock) -> AsyncIterator[ScriptedVtn]:
+    async with ScriptedVtn(now=present.now).serving() as served:
         yield served
 
 
@@ -185,7 +185,7 @@ async def test_a_change_we_do_not_understand_during_the_event_is_seen_from_outsi
 async def test_an_event_is_not_withdrawn_that_has_ended_by_the_utilitys_clock(
     fleet_store: Store, present: FixedClock, vtn: ScriptedVtn, ven: Openadr2Ven
 ) -> None:
-    vtn.ahead = present.now() - datetime.now(UTC) + 10 * MINUTE
+    vtn.ahead = 10 * MINUTE
     vtn.tell(grid_event("E1", present.now() - 55 * MINUTE, 400.0))
     await ven.step()
     await activate(fleet_store, present)
@@ -200,7 +200,7 @@ async def test_an_event_is_not_withdrawn_that_has_ended_by_the_utilitys_clock(
 async def test_an_event_dropped_early_is_withdrawn_where_the_clock_does_not_explain_it(
     fleet_store: Store, present: FixedClock, vtn: ScriptedVtn, ven: Openadr2Ven, ahead: timedelta
 ) -> None:
-    vtn.ahead = present.now() - datetime.now(UTC) + ahead
+    vtn.ahead = ahead
     vtn.tell(grid_event("E1", present.now() - 55 * MINUTE, 400.0))
     await ven.step()
     await activate(fleet_store, present)

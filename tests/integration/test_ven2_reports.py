@@ -34,8 +34,8 @@ async def fleet_store(store: Store) -> Store:
 
 
 @pytest.fixture
-async def vtn() -> AsyncIterator[ScriptedVtn]:
-    async with ScriptedVtn().serving() as served:
+async def vtn(present: FixedClock) -> AsyncIterator[ScriptedVtn]:
+    async with ScriptedVtn(now=present.now).serving() as served:
         yield served
 
 

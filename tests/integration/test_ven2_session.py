@@ -36,8 +36,8 @@ async def fleet_store(store: Store) -> Store:
 
 
 @pytest.fixture
-async def vtn() -> AsyncIterator[ScriptedVtn]:
-    async with ScriptedVtn().serving() as served:
+async def vtn(present: FixedClock) -> AsyncIterator[ScriptedVtn]:
+    async with ScriptedVtn(now=present.now).serving() as served:
         yield served
 
 
@@ -134,10 +134,9 @@ async def test_we_take_our_leave_and_forget_the_utility_even_where_it_does_not_h
 async def test_messages_are_stamped_in_the_utilitys_time_where_its_clock_is_off_and_believed(
     present: FixedClock, vtn: ScriptedVtn, ven: Openadr2Ven, ahead: timedelta, moved: timedelta
 ) -> None:
-    vtn.ahead = present.now() - datetime.now(UTC) + ahead
+    vtn.ahead = ahead
     vtn.demands = (demand("R1", "vpp-telemetry-status", "vpp-status", every=MINUTE),)
     await ven.step()
-    vtn.ahead += MINUTE
     present.advance(MINUTE)
     await ven.step()
     (update,) = vtn.all(m.UpdateReports)[0].updates
