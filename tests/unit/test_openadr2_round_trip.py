@@ -90,9 +90,11 @@ def test_a_duration_beyond_reason_is_refused(text: str) -> None:
         read_duration(text, "d")
 
 
-@pytest.mark.parametrize(("text", "scale", "value"), [("1.1", "k", 1100.0), ("0.07", "M", 70_000.0), ("7", "m", 0.007)])
+@pytest.mark.parametrize(
+    ("text", "scale", "value"), [("2.01", "k", 2010.0), ("2.01", "M", 2_010_000.0), ("0.07", "m", 7e-5)]
+)
 def test_a_scale_shifts_a_value_without_rounding_it(text: str, scale: str, value: float) -> None:
-    """As floats, 1.1 times 1000 is 1100.0000000000002."""
+    """As floats, 2.01 times 1000 is 2009.9999999999998."""
     assert read_number(text, "n", scale) == value
 
 
