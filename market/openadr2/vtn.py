@@ -73,6 +73,7 @@ class VtnOptions:
         max_body_bytes: of one message.
         request_within_s: how long a request may take, from its head to its answer [s].
         at_once: requests worked on at the same time; more are asked to come again.
+        long_at_once: of these, with a body that does not come in one piece.
         max_connections: open at the same time; more are closed.
         ven_per_s, address_per_s: requests a second of one VEN and from one address, ten times that at once;
             0 is no limit.
@@ -86,7 +87,8 @@ class VtnOptions:
     prefix: str = PREFIX
     max_body_bytes: int = 1_000_000
     request_within_s: float = 30.0
-    at_once: int = 256
+    at_once: int = 2048
+    long_at_once: int = 64
     max_connections: int = 10_000
     ven_per_s: float = 5.0
     address_per_s: float = 2000.0
@@ -95,6 +97,10 @@ class VtnOptions:
     sign_all: bool = False
     proxy_header: str | None = None
     proxies: frozenset[str] = frozenset()
+
+
+class _TooMuch(Exception):
+    """More than we take at the same time."""
 
 
 class _Guard:
@@ -140,11 +146,16 @@ class Openadr2Vtn:
         self._strangers = Buckets(options.stranger_per_s, 10 * options.stranger_per_s)
         self._elapsed_s = elapsed_s
         self._paths = frozenset(f"{options.prefix}/{service}" for service in SERVICES)
-        self._under_way = 0
+        self._under_way = self._long_bodies = 0
         self._silent: set[RequestHandler] = set()
         self._server: asyncio.Server | None = None
         self._web = web.Server(
-            self._handle, access_log=None, auto_decompress=False, keepalive_timeout=120.0, logger=_Silent()
+            self._handle,
+            access_log=None,
+            auto_decompress=False,
+            keepalive_timeout=120.0,
+            lingering_time=1.0,  # for a body that was refused unread
+            logger=_Silent(),
         )
 
     @property
@@ -205,7 +216,7 @@ class Openadr2Vtn:
         try:
             async with asyncio.timeout(self._options.request_within_s):
                 return await self._answer(request)
-        except TimeoutError:
+        except (TimeoutError, _TooMuch):
             answer = _later(503, RETRY_AFTER_S)
             answer.force_close()
             return answer
@@ -297,7 +308,16 @@ class Openadr2Vtn:
         body = await request.content.readany()
         if request.content.at_eof():
             return body if len(body) <= most else None
-        parts = bytearray(body)
+        if self._long_bodies >= self._options.long_at_once:
+            raise _TooMuch
+        self._long_bodies += 1
+        try:
+            return await self._long_body(request, body)
+        finally:
+            self._long_bodies -= 1
+
+    async def _long_body(self, request: web.BaseRequest, begun: bytes) -> bytes | None:
+        most, parts = self._options.max_body_bytes, bytearray(begun)
         while part := await request.content.readany():
             parts += part
             if len(parts) > most:

@@ -208,6 +208,38 @@ async def test_too_many_requests_from_one_address_wait(store: Store, clock: Fixe
     assert codes == [200, 200, 429]
 
 
+async def test_more_at_once_than_we_take_is_asked_to_come_again(store: Store, clock: FixedClock) -> None:
+    begun = f"POST {PREFIX}/OadrPoll HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n<a".encode()
+    async with running_vtn(store, clock, long_at_once=1) as vtn:
+        port = urlsplit(vtn.url).port
+        first, second = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+        first[1].write(begun)
+        await asyncio.sleep(0.05)
+        second[1].write(begun)
+        assert b" 503 " in await asyncio.wait_for(second[0].readline(), 5)
+        first[1].write(b"/>")
+        assert b" 400 " in await asyncio.wait_for(first[0].readline(), 5)
+        for _, writer in (first, second):
+            writer.close()
+
+
+async def test_somebody_elses_certificate_speaks_for_nobody_without_one(
+    store: Store, clock: FixedClock, folder: Path
+) -> None:
+    theirs = party("b")
+    await add_ven(store, clock, "b", fingerprint=theirs.fingerprint)
+    await add_ven(store, clock, "plain")
+    ca = folder / "ca.crt"
+    async with running_vtn(store, clock, tls=serving(folder, require_client=False)) as vtn:
+        trusting = ssl.create_default_context(cafile=str(ca))
+        async with raw_ven(vtn.url, "plain", verify=trusting) as ven:
+            assert (await ven.poll()).response.code == 200
+        async with raw_ven(vtn.url, "plain", register=False, verify=theirs.client(folder, ca)) as ven:
+            ven.ven_id = "plain"
+            await ven.poll()
+            assert ven.status == 403
+
+
 async def test_a_connection_that_says_nothing_is_closed_and_one_too_many_as_well(
     store: Store, clock: FixedClock
 ) -> None:
