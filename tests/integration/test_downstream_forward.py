@@ -249,6 +249,9 @@ async def test_what_the_operator_told_in_both_is_not_told_twice(kept: Store) -> 
     shelf = SqlObjectShelf(kept, FixedClock(), forwarding)
     found = await shelf.find(ObjectKind.EVENT, object_id, tenant_id=TENANT)
     assert found is not None
-    await shelf.replace(object_id, ObjectDraft(kind=ObjectKind.EVENT, tenant_id=TENANT, body=found.wire()))
+    await shelf.replace(
+        object_id, ObjectDraft(kind=ObjectKind.EVENT, tenant_id=TENANT, body=found.wire() | {"priority": 5})
+    )
     async with kept.begin() as connection:
-        assert [each.event.event_id for each in await list_downstream(connection, tenant_id=TENANT)] == ["e"]
+        (stands,) = await list_downstream(connection, tenant_id=TENANT)
+    assert (stands.event.event_id, stands.event.modification_number, stands.event.priority) == ("e", 0, None)

@@ -254,7 +254,10 @@ def test_targets_keep_their_kind_in_both_versions() -> None:
         assert again(event, version)[0].targets == targets
 
 
-@given(st.builds(Target, st.sampled_from(TargetKind), st.text(max_size=20), st.text(alphabet="a:%3A2", max_size=8)))
+NAMES = st.text(max_size=20) | st.sampled_from(["ven:a", "group:", "other:x", "party:b:c", "", ":"])
+
+
+@given(st.builds(Target, st.sampled_from(TargetKind), NAMES, st.text(alphabet="a:%3A2", max_size=8)))
 @settings(max_examples=80, deadline=None)
 def test_no_two_targets_have_one_text(target: Target) -> None:
     if target.kind is not TargetKind.OTHER:
