@@ -153,4 +153,5 @@ def token(
 
 async def _token(configured: Settings, label: str, scope: str, tenant_id: str) -> str:
     async with bootstrap.open_store(configured) as store, store.begin() as connection:
+        await connection.execute(insert(tenant).values(id=tenant_id, name=tenant_id).on_conflict_do_nothing())
         return await create_token(connection, tenant_id=tenant_id, label=label, scope=scope, now=SystemClock().now())
