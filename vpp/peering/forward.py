@@ -164,8 +164,8 @@ async def _received(connection: AsyncConnection, source: str, event_id: str, ten
         raise NotFound(f"no event {event_id!r} received")
     sender = (await connection.execute(select(peers).where(peers.c.id == source))).one()
     return row, Peer(
-        id=sender.id, tenant_id=sender.tenant_id, protocol=Protocol(sender.protocol), role=PeerRole(sender.role), name=sender.name,
-        config=sender.config,
+        id=sender.id, tenant_id=sender.tenant_id, protocol=Protocol(sender.protocol),
+        role=PeerRole(sender.role), name=sender.name, config=sender.config,
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 from vpp.clock import SystemClock
 from vpp.config import Settings
 from vpp.domain.errors import NotReady
+from vpp.peering import Changes
 from vpp.portal import (
     events,
     grid_event_pages,
@@ -38,7 +39,6 @@ from vpp.portal.mounts import WithMounts
 from vpp.portal.problems import install_problem_handlers
 from vpp.portal.render import BUNDLE, HERE
 from vpp.portal.security import SecurityHeaders
-from vpp.peering import Changes
 from vpp.ports import Clock, EventTranslator, MarketProgram
 from vpp.store.engine import Store
 from vpp.telemetry import MAX_BODY_BYTES
