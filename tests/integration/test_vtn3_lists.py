@@ -19,6 +19,8 @@ from tests.builders_vtn3 import (
     ven_body,
 )
 from tests.clock import FixedClock
+from vpp.domain.openadr3 import ObjectDraft, ObjectKind
+from vpp.peering import NobodyTold, create_object
 
 HOUR = timedelta(hours=1)
 
@@ -82,6 +84,20 @@ async def test_a_reader_of_pages_misses_and_repeats_nothing_while_others_insert(
     for skip in range(0, len(read), 50):
         again += [each["id"] for each in await vtn.bl.get("/events", skip=skip)]
     assert again[: len(read)] == read
+
+
+async def test_what_was_begun_later_is_not_seen_before_what_was_begun_earlier(vtn: Vtn, program: str) -> None:
+    """Else it would push the earlier one onto a page that has been read."""
+    draft = ObjectDraft(kind=ObjectKind.EVENT, tenant_id=vtn.tenant, body=event_body(program))
+    async with vtn.store.begin() as connection:
+        first = await create_object(connection, draft, at=vtn.clock.now(), changes=NobodyTold())
+        later = asyncio.create_task(vtn.shelf.create(draft))
+        done, _ = await asyncio.wait({later}, timeout=0.2)
+        assert not done
+        assert await vtn.bl.get("/events") == []
+    second = await later
+    assert [each["id"] for each in await vtn.bl.get("/events")] == [first.id, second.id]
+    assert first.number < second.number
 
 
 NO_QUERIES = (
