@@ -123,7 +123,7 @@ async def _resolve_references(connection: AsyncConnection, draft: ObjectDraft, r
         query = select(objects.c.program_id, objects.c.client_id).where(
             objects.c.id == row[column], objects.c.kind == kind.value, objects.c.tenant_id == draft.tenant_id
         )
-        found = (await connection.execute(query.with_for_update(key_share=True))).first()
+        found = (await connection.execute(query.with_for_update(read=True, key_share=True))).first()
         if found is None:
             missing = f"there is no {kind.value.lower()} {row[column]}"
             raise NotFound(missing) if kind is ObjectKind.VEN else Conflict(missing)
