@@ -22,7 +22,7 @@ from vpp.commitments import Decision
 from vpp.domain.commitment import Commitment
 from vpp.domain.settlement import MonthlyPay, ProgramTerms
 from vpp.domain.time import Interval
-from vpp.gateway import Openadr2Ven, Telemetry, VtnTerms
+from vpp.gateway import Openadr2Ven, PassOn, Telemetry, VtnTerms
 from vpp.ports import Clock, VenClient
 from vpp.store.engine import Store
 from vpp.store.tables.accounts import tenant
@@ -259,7 +259,14 @@ async def running_ven(
 
 
 def ven_of(
-    store: Store, clock: Clock, client: VenClient, *, fleet: Fleet | None = None, poll_s: float = 60.0, **terms: Any
+    store: Store,
+    clock: Clock,
+    client: VenClient,
+    *,
+    fleet: Fleet | None = None,
+    poll_s: float = 60.0,
+    pass_on: PassOn | None = None,
+    **terms: Any,
 ) -> Openadr2Ven:
     """A VEN on a wire."""
     fleet = fleet or Fleet()
@@ -274,4 +281,5 @@ def ven_of(
         decide=fleet.decide,
         telemetry=Telemetry(fleet.delivered),
         seed=7,
+        pass_on=pass_on,
     )

@@ -1,21 +1,31 @@
 """A peer's row becomes our side at its VTN: with its certificates, or with the reason why it cannot."""
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 from structlog.testing import capture_logs
 
+from market.openadr2 import Openadr2Client
+from tests.builders_gateway import add_tenant, ven_of
 from tests.builders_pki import TestAuthority
+from tests.builders_ven2 import ScriptedVtn, grid_event
 from tests.clock import FixedClock
 from tests.integration.test_ven2_many import add
 from tests.integration.test_ven2_wire import HeardLog
 from vpp.bootstrap.gateway import vens
+from vpp.bootstrap.pass_on import passing_on
 from vpp.config import Settings
 from vpp.domain.errors import InvalidRequest
+from vpp.domain.grid_event import SeriesType
 from vpp.domain.peer import Peer, PeerRole, Protocol
 from vpp.store.engine import Store
 from vpp.store.tables.accounts import tenant
+from vpp.store.tables.downstream import grid_event as grid_event_table
+
+HOUR = timedelta(hours=1)
 
 
 @pytest.fixture
@@ -80,3 +90,34 @@ async def test_the_settings_name_one_more_vtn_and_its_name_is_taken(store: Store
     ven = beside.make(named)
     assert ven.name == "openadr2:utility"
     await ven.close()
+
+
+async def test_what_a_peer_says_is_passed_on_followed_and_withdrawn_with_it(store: Store) -> None:
+    clock = FixedClock(datetime.now(UTC).replace(second=0, microsecond=0))
+    await add_tenant(store)
+    async with ScriptedVtn(now=clock.now).serving() as vtn:
+        peer = await add(store, "north", vtn.url, forward=True)
+        pass_on = passing_on(settings(), clock, peer)
+        client = Openadr2Client(peer.name, vtn.url, timeout_s=5.0)
+        ven = ven_of(store, clock, client, pass_on=pass_on)
+        priced = (SeriesType.PRICE, "ELECTRICITY_PRICE/price", "KWH")
+        dispatch = grid_event("E1", clock.now() + HOUR, 400.0)
+        vtn.tell(dispatch, grid_event("E2", clock.now() + HOUR, 0.3, kind=priced))
+        await ven.step()
+        assert await below(store) == {"E1@north": (0, False), "E2@north": (0, False)}
+        vtn.tell(grid_event("E1", clock.now() + HOUR, 300.0, number=1), grid_event("E3", clock.now() + HOUR, 1.0))
+        await ven.step()
+        assert (await below(store))["E1@north"] == (1, False)
+        vtn.tell(grid_event("E3", clock.now() + HOUR, 1.0))  # the others are listed no longer
+        await ven.step()
+        assert (await below(store))["E1@north"][1]
+        await ven.close()
+
+
+async def below(store: Store) -> dict[str, tuple[int, bool]]:
+    """Modification and cancellation of each event below us."""
+    async with store.begin() as connection:
+        rows = await connection.execute(
+            select(grid_event_table.c.event_id, grid_event_table.c.modification_number, grid_event_table.c.cancelled)
+        )
+        return {row.event_id: (row.modification_number, row.cancelled) for row in rows}

@@ -11,6 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from market.openadr2 import Openadr2Client
+from vpp.bootstrap.pass_on import passing_on
 from vpp.bootstrap.ven3 import Vens3
 from vpp.bootstrap.wiring import Secrets, clock_for, decision, open_store, programs, until_stopped, watched_loops
 from vpp.commitments import taken_part
@@ -18,7 +19,7 @@ from vpp.config import Settings
 from vpp.dispatch import delivered_kw
 from vpp.domain.errors import InvalidRequest
 from vpp.domain.peer import Peer, PeerRole, Protocol
-from vpp.gateway import Openadr2Ven, OptChanges, PeerLoop, Supervisor, Telemetry, VtnTerms
+from vpp.gateway import Openadr2Ven, OptChanges, PassOn, PeerLoop, Supervisor, Telemetry, VtnTerms
 from vpp.observability import WatchedClock
 from vpp.peering import SqlMessageLog, list_peers
 from vpp.ports import Clock, MessageLog, VenClient
@@ -88,7 +89,9 @@ class Vens:
         if peer.id == FROM_SETTINGS:
             return openadr2_ven(self.settings, self.store, self.clock, _settings_client(self.settings, self))
         terms = VtnTerms.of(peer, ven_name=self.settings.openadr2_ven_name, poll_s=self.settings.openadr2_poll_s)
-        return _ven(self.settings, self.store, self.clock, _client(self.settings, peer, self), terms, self.seed)
+        pass_on = passing_on(self.settings, self.clock, peer)
+        client = _client(self.settings, peer, self)
+        return _ven(self.settings, self.store, self.clock, client, terms, self.seed, pass_on)
 
 
 def vens(settings: Settings, store: Store, clock: Clock, message_log: MessageLog) -> Vens:
@@ -108,7 +111,15 @@ def openadr2_ven(settings: Settings, store: Store, clock: Clock, client: VenClie
     return _ven(settings, store, clock, client, terms, _seed(settings))
 
 
-def _ven(settings: Settings, store: Store, clock: Clock, client: VenClient, terms: VtnTerms, seed: int) -> Openadr2Ven:
+def _ven(
+    settings: Settings,
+    store: Store,
+    clock: Clock,
+    client: VenClient,
+    terms: VtnTerms,
+    seed: int,
+    pass_on: PassOn | None = None,
+) -> Openadr2Ven:
     return Openadr2Ven(
         store,
         clock,
@@ -119,6 +130,7 @@ def _ven(settings: Settings, store: Store, clock: Clock, client: VenClient, term
         decide=decision(settings, clock),
         telemetry=telemetry(settings),
         seed=seed,
+        pass_on=pass_on,
     )
 
 

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from vpp.commitments import DECLINED_CHANGE, MODIFIED, Decide, Decision, load, note, receive
 from vpp.domain.commitment import Commitment, CommitmentState
 from vpp.domain.errors import NotFound
+from vpp.domain.grid_event import GridEvent
 from vpp.domain.openadr2 import OUT_OF_SEQUENCE
 from vpp.domain.signal import EventSignal, SignalKind
 from vpp.domain.ven import EventAnswer, EventNotice
@@ -22,8 +23,9 @@ from vpp.ports import Clock, MarketProgram
 from vpp.store.engine import Store
 from vpp.store.tables.commitments import commitment, commitment_step
 
-PassOn = Callable[[AsyncConnection, EventNotice], Awaitable[None]]
-"""Tells those below us of an event, in the transaction that takes it."""
+PassOn = Callable[[AsyncConnection, str, GridEvent | None], Awaitable[None]]
+"""Hears of every event as the utility states it, in the transaction that takes it, also of those we decline or do
+not understand, and as often as it is told; the event is None where it is listed no longer. The text is its id."""
 
 NOT_UNDERSTOOD = "a change cannot be taken"
 """The step of a version we do not understand."""
@@ -55,8 +57,8 @@ class EventDesk:
     """Takes events of one source into commitments.
 
     `seed` fixes the random start of each event: the same event always draws the same offset, so that
-    a transaction repeated after a crash cannot draw another. `pass_on` is told every version that changed
-    something. An event that falls into a window the operator has declared the fleet unavailable in is declined.
+    a transaction repeated after a crash cannot draw another. `pass_on` may tell
+    those below us. An event that falls into a window the operator has declared the fleet unavailable in is declined.
     """
 
     store: Store
@@ -76,14 +78,13 @@ class EventDesk:
             await self._void_earlier(notice)
             return Taken(at_once=_at_once(notice, False, notice.refusal.code, notice.refusal.reason))
         async with self.store.begin() as connection:
+            await self._pass_on(connection, notice)
             known = await self._known(connection, notice.external_id)
             signal = notice.signal
             if signal is None or (signal.cancelled and not signal.intervals and known is None):
                 return Taken(at_once=_at_once(notice, True, 200, "OK"))
             signal = replace(signal, program=known.program) if known else signal
             taken = await self._receive(connection, signal)
-            if self.pass_on is not None and (known is None or taken.revision != known.revision or taken.id != known.id):
-                await self.pass_on(connection, notice)
             if not notice.answer_wanted:
                 return Taken(taken)
             owing = await answers.owe(connection, taken, notice, cancelled=signal.cancelled, again=again)
@@ -139,7 +140,13 @@ class EventDesk:
         """
         cancellation = replace(_cancellation(gone, gone.modification_number), withdrawn=True)
         async with self.store.begin() as connection:
+            if self.pass_on is not None:
+                await self.pass_on(connection, gone.external_id, None)
             return await self._receive(connection, cancellation)
+
+    async def _pass_on(self, connection: AsyncConnection, notice: EventNotice) -> None:
+        if self.pass_on is not None and notice.event is not None:
+            await self.pass_on(connection, notice.external_id, notice.event)
 
     async def _void_earlier(self, notice: EventNotice) -> None:
         """A version we cannot take replaces one we may have taken: before the event that ends our part.
@@ -147,6 +154,7 @@ class EventDesk:
         During the event the targets last accepted stay in force, as for a change the fleet cannot cover.
         """
         async with self.store.begin() as connection:
+            await self._pass_on(connection, notice)
             known = await self._known(connection, notice.external_id)
             if known is None or notice.modification_number <= known.modification_number or notice.refusal is None:
                 return
