@@ -134,9 +134,11 @@ class Vtn:
             "shelf": self.shelf, "authority": self.authority, "clock": clock, "log": self.log,
             "callbacks": KnownCallbacks(),
         }  # fmt: skip
+        made = create_vtn(VtnParts(**(defaults | parts)))
+        self.versions = {f"/openadr3/{version}": app for version, app in made.items()}
         self.app = FastAPI()
-        for version, app in create_vtn(VtnParts(**(defaults | parts))).items():
-            self.app.mount(f"/openadr3/{version}", app)
+        for path, app in self.versions.items():
+            self.app.mount(path, app)
         self.http = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url=ORIGIN)
 
     def client(self, token: str | None, base: str = NEW) -> Client:
