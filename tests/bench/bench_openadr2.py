@@ -1,0 +1,267 @@
+"""Our OpenADR 2.0b VTN against stock openleadr's OpenADRServer, at 50, 500 and 5,000 VENs, in one run.
+
+Run by `vpp bench openadr2` or `python -m tests.bench.bench_openadr2`. Ours is the process of `vpp vtn` on real
+PostgreSQL and Valkey, each answer committed before it is given; stock keeps all in memory. Both get the same
+requests from the same load client (`openadr/load.py`), turn and turn about. What is measured:
+
+* polls: VENs with nothing to hear poll as fast as they are answered, on a connection each.
+* distribution: from before one event of 96 intervals is published until every VEN has polled it and its
+  oadrCreatedEvent was taken. Where stock would need minutes, `sample` VENs of the fleet take the event (it is
+  added for all of them), and the rate is publication for all plus what the sample took, scaled to all.
+* signed: both ways with RSA-2048 and ReplayProtect, and the certificate bound to the venID, as behind a TLS proxy.
+  Of stock only `SIGNED_SAMPLE` VENs: it parses its key twice for every message.
+
+CPU is that of the server's process from /proc, in ms a request; ours beside it with PostgreSQL and Valkey.
+"""
+
+import asyncio
+import json
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from tests.bench.openadr.messages import write_certificates
+from tests.bench.openadr.ours import (
+    QUEUED,
+    OurVtn,
+    add_vens,
+    answers_counted,
+    our_vtn,
+    publish_event,
+    queue_messages,
+    server_pids,
+)
+from tests.bench.openadr.processes import Spoken, cpu_s, family, rss_mib, settle
+from tests.builders_processes import free_port
+from vpp.config import Settings
+from vpp.store.embedded import ServerUrls, running_servers
+from vpp.store.migrate import migrate
+
+FLEETS = (50, 500, 5000)
+ROUNDS = 3
+SLICE_S = 1.5
+IN_FLIGHT = 128
+SAMPLE = 200
+SIGNED_SAMPLE = 50
+SIGNED_ROUND_TRIPS_PER_S = 20
+Json = dict[str, Any]
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What a run needs."""
+
+    urls: ServerUrls
+    folder: Path
+    load: Spoken
+    tell: Progress
+    rounds: int
+    slice_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of the two servers while it runs."""
+
+    name: str
+    pid: int
+    beside: Sequence[int] = ()
+
+    def cpu(self) -> tuple[float, float]:
+        """CPU of the server, and of the servers it works with [s]."""
+        return cpu_s([self.pid]), cpu_s([each for pid in self.beside for each in family(pid)])
+
+    def settle(self) -> None:
+        """Wait until it has finished."""
+        settle([self.pid, *self.beside])
+
+
+def run(*, vens: int | None = None, quick: bool = False, progress: Progress = lambda _: None) -> Json:
+    """Measure; some four minutes, or seconds with `quick` (50 VENs). `vens` measures one size of fleet only."""
+    fleets = (50,) if quick and vens is None else FLEETS if vens is None else (vens,)
+    folder = Path(tempfile.mkdtemp(prefix="vpp-bench-"))
+    load_before = os.getloadavg()[0]
+    try:
+        settings = Settings(var_dir=folder, database_url=None, redis_url=None)
+        with running_servers(settings) as urls, Spoken("tests.bench.openadr.load") as load:
+            migrate(urls.database_url)
+            bench = Bench(urls, folder, load, progress, 1 if quick else ROUNDS, 0.4 if quick else SLICE_S)
+            measured: Json = {str(fleet): _fleet(bench, fleet) for fleet in fleets}
+            memory = {} if quick else _memory(bench, fleets[-1])
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return {
+        "name": "openadr2",
+        "peer": f"openleadr {version('openleadr')} OpenADRServer, aiohttp {version('aiohttp')}",
+        "vens": measured,
+        "memory": memory,
+        "load_average_before": round(load_before, 1),
+        "load_average_after": round(os.getloadavg()[0], 1),
+        "cpus": os.cpu_count(),
+    }
+
+
+def _fleet(bench: Bench, vens: int) -> Json:
+    polls, plain = _unsigned(bench, vens)
+    return {"polls": polls, "distribution": plain, "distribution_signed": _signed(bench, vens)}
+
+
+def _unsigned(bench: Bench, vens: int) -> tuple[Json, Json]:
+    tenant, port = f"plain{vens}", free_port()
+    add_vens(bench.urls, tenant, vens, None)
+    with (
+        our_vtn(bench.urls, bench.folder, tenant, None) as vtn,
+        Spoken("tests.bench.openadr.stock", str(port), str(vens)) as stock,
+    ):
+        stock.answer()
+        sides = Side("ours", vtn.pid, server_pids(bench.urls)), Side("stock", stock.process.pid)
+        for side, at in zip(sides, (vtn.port, port), strict=True):
+            bench.load.ask(do="connect", name=side.name, port=at, folder=None, vens=vens)
+        polls = _polls(bench, sides, vens)
+        bench.tell(f"{vens} VENs, polls: {polls}")
+        ours = _ours_takes(bench, sides[0], vtn, vens, signed=False)
+        theirs = _stock_takes(bench, sides[1], stock, vens, min(vens, SAMPLE), signed=False)
+        plain = _compared(ours, theirs)
+        bench.tell(f"{vens} VENs, distribution: {plain}")
+    return polls, plain
+
+
+def _signed(bench: Bench, vens: int) -> Json:
+    tenant, port, sample = f"signed{vens}", free_port(), min(vens, SIGNED_SAMPLE)
+    folder = bench.folder / tenant
+    folder.mkdir()
+    write_certificates(folder, vens)
+    add_vens(bench.urls, tenant, vens, folder)
+    with (
+        our_vtn(bench.urls, bench.folder, tenant, folder) as vtn,
+        Spoken("tests.bench.openadr.stock", str(port), str(vens), str(folder)) as stock,
+    ):
+        stock.answer()
+        sides = Side("ours", vtn.pid, server_pids(bench.urls)), Side("stock", stock.process.pid)
+        for side, at, many in zip(sides, (vtn.port, port), (vens, sample), strict=True):
+            bench.load.ask(do="connect", name=side.name, port=at, folder=str(folder), vens=many)
+        ours = _ours_takes(bench, sides[0], vtn, vens, signed=True)
+        theirs = _stock_takes(bench, sides[1], stock, vens, sample, signed=True)
+    signed = _compared(ours, theirs)
+    bench.tell(f"{vens} VENs, signed distribution: {signed}")
+    return signed
+
+
+def _polls(bench: Bench, sides: Sequence[Side], vens: int) -> Json:
+    """Both in turn; the median of the rounds, and its ratio."""
+    rates: dict[str, list[float]] = {side.name: [] for side in sides}
+    cpu_ms: dict[str, list[float]] = {side.name: [] for side in sides}
+    for round_ in range(bench.rounds + 1):
+        for side in sides:
+            before_s, _ = side.cpu()
+            seconds = bench.slice_s if round_ else bench.slice_s / 2  # the first warms up
+            asked = {"name": side.name, "vens": vens, "seconds": seconds, "in_flight": IN_FLIGHT}
+            told = bench.load.ask(do="poll", **asked)
+            if told["wrong"]:
+                raise AssertionError(f"{side.name}: {told['wrong']} polls were not answered with oadrResponse")
+            side.settle()
+            if round_:
+                rates[side.name].append(told["polls"] / told["seconds"])
+                cpu_ms[side.name].append(1000 * (side.cpu()[0] - before_s) / told["polls"])
+    rate, spent = ({name: statistics.median(each) for name, each in of.items()} for of in (rates, cpu_ms))
+    return {
+        "ours_per_s": round(rate["ours"]),
+        "stock_per_s": round(rate["stock"]),
+        "ratio": round(rate["ours"] / rate["stock"], 2),
+        "ours_cpu_ms": round(spent["ours"], 3),
+        "stock_cpu_ms": round(spent["stock"], 3),
+        "cpu_ratio": round(spent["stock"] / spent["ours"], 2),
+    }
+
+
+def _ours_takes(bench: Bench, side: Side, vtn: OurVtn, vens: int, *, signed: bool) -> Json:
+    event_id = f"event-{vtn.tenant}"
+    ids = [event_id] * vens
+    bench.load.ask(do="prepare", name=side.name, event_ids=ids, ahead=True)
+    side.settle()
+    before_s, beside_s = side.cpu()
+    started_s = time.monotonic()
+    bench.load.say(do="take", name=side.name, event_ids=ids, in_flight=IN_FLIGHT, within_s=300)
+    asyncio.run(publish_event(vtn, event_id))
+    published_s = time.monotonic() - started_s
+    told = bench.load.answer()
+    side.settle()
+    after_s, beside_after_s = side.cpu()
+    counted = answers_counted(vtn, event_id)
+    if counted != vens:
+        raise AssertionError(f"{counted} of {vens} answers are committed")
+    return {
+        "vens": vens,
+        "published_s": round(published_s, 3),
+        "seconds": round(told["finished_s"] - started_s, 3),
+        "per_s": round(vens / (told["finished_s"] - started_s), 1),
+        "cpu_ms_per_ven": round(1000 * (after_s - before_s) / vens, 2),
+        "database_cpu_ms_per_ven": round(1000 * (beside_after_s - beside_s) / vens, 2),
+        "kb_per_event": round(told["bytes"] / vens / 1000, 1),
+        "polls": told["polls"],
+    }
+
+
+def _stock_takes(bench: Bench, side: Side, stock: Spoken, vens: int, sample: int, *, signed: bool) -> Json:
+    """The event is added for every VEN; `sample` of them take it."""
+    ids = [f"event-{number}" for number in range(vens)]
+    bench.load.ask(do="prepare", name=side.name, event_ids=ids[:sample], ahead=not signed)  # it refuses what is 5 s old
+    side.settle()
+    before_s, _ = side.cpu()
+    started_s = time.monotonic()
+    stock.ask(event_ids=ids)
+    published_s, published_cpu_s = time.monotonic() - started_s, side.cpu()[0] - before_s
+    at_once = 4 if signed else IN_FLIGHT
+    told = bench.load.ask(do="take", name=side.name, event_ids=ids[:sample], in_flight=at_once, within_s=300)
+    took_s = told["finished_s"] - started_s - published_s
+    side.settle()
+    spent_s = side.cpu()[0] - before_s - published_cpu_s
+    whole_s = published_s + took_s * vens / sample
+    return {
+        "vens": vens,
+        "sample": sample,
+        "published_s": round(published_s, 3),
+        "seconds": round(whole_s, 3),
+        "per_s": round(vens / whole_s, 1),
+        "cpu_ms_per_ven": round(1000 * (spent_s / sample + published_cpu_s / vens), 2),
+        "kb_per_event": round(told["bytes"] / sample / 1000, 1),
+        "polls": told["polls"],
+    }
+
+
+def _compared(ours: Json, theirs: Json) -> Json:
+    return {
+        "ours": ours,
+        "stock": theirs,
+        "ratio": round(ours["per_s"] / theirs["per_s"], 2),
+        "cpu_ratio": round(theirs["cpu_ms_per_ven"] / ours["cpu_ms_per_ven"], 2),
+    }
+
+
+def _memory(bench: Bench, vens: int) -> Json:
+    """What the VTN's process holds with every VEN registered, and with messages waiting for each of them."""
+    tenant = f"queues{vens}"
+    add_vens(bench.urls, tenant, vens, None)
+    held = {}
+    for name in ("idle", "queued"):
+        with our_vtn(bench.urls, bench.folder, tenant, None) as vtn:
+            settle([vtn.pid])
+            held[f"rss_{name}_mib"] = round(rss_mib(vtn.pid), 1)
+        queue_messages(bench.urls, tenant)
+    found = {"vens": vens, "queued_each": QUEUED, **held}
+    bench.tell(f"memory: {found}")
+    return found
+
+
+if __name__ == "__main__":
+    told = run(quick="--quick" in sys.argv, progress=lambda line: print(line, file=sys.stderr, flush=True))  # noqa: T201
+    sys.stdout.write(json.dumps(told, indent=2) + "\n")
