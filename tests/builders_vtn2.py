@@ -60,12 +60,15 @@ class NoTranslator:
 
 @dataclass(slots=True)
 class Notes:
-    """A message log that only keeps kinds and codes."""
+    """A message log that only keeps kinds and codes, and summaries where there are any."""
 
     kinds: list[tuple[str, str, str]] = field(default_factory=list)
+    summaries: list[tuple[str, str]] = field(default_factory=list)
 
-    def note(self, *, direction: Any, kind: str, status: str, **_: Any) -> None:
+    def note(self, *, direction: Any, kind: str, status: str, summary: str = "", **_: Any) -> None:
         self.kinds.append((direction.value, kind, status))
+        if summary:
+            self.summaries.append((kind, summary))
 
 
 @dataclass(slots=True)

@@ -22,6 +22,7 @@ from prometheus_client import Counter
 
 from market.openadr2.buckets import Buckets
 from market.openadr2.codec import (
+    Decoded,
     Limits,
     MemoryReplayGuard,
     Refused,
@@ -249,14 +250,13 @@ class Openadr2Vtn:
             return self._say(Response(NOT_REGISTERED, str(error)[:300]), status=403)
         nonce = self._guard.last
         caller = Openadr2Caller(caller_cert, decoded.signed_by, address)
-        if decoded.deviations:
-            log.debug("deviations tolerated", deviations=decoded.deviations)
         if nonce is not None and self._replay is not None and not await self._replay.first_time(nonce):
             refused = Refused(NOT_REGISTERED, "this message was seen before", _request_id(decoded.message))
             return self._refuse(refused, address, body)
-        return await self._reply(decoded.message, caller, body)
+        return await self._reply(decoded, caller, body)
 
-    async def _reply(self, message: Openadr2Message, caller: Openadr2Caller, body: bytes) -> web.StreamResponse:
+    async def _reply(self, decoded: Decoded, caller: Openadr2Caller, body: bytes) -> web.StreamResponse:
+        message = decoded.message
         ven_id = getattr(message, "ven_id", None)
         party = self._desk.party(ven_id)
         if party is None:  # made-up ids get no bucket of their own
@@ -281,7 +281,7 @@ class Openadr2Vtn:
             log.warning("not ready", error=str(error))
             return _later(503, RETRY_AFTER_S)
         written = self._renderer.render(answer, sign=sign)
-        self._note(message, answer, body, written, ven_id if party is None else party.peer_id)
+        self._note(decoded, answer, body, written, ven_id if party is None else party.peer_id)
         return _xml(written, status)
 
     def _signs(self, message: Openadr2Message, party: Openadr2Party | None, caller: Openadr2Caller) -> bool:
@@ -347,9 +347,8 @@ class Openadr2Vtn:
         sign = self._options.sign_all and self._renderer.can_sign
         return _xml(self._renderer.render(Acknowledge(response=response), sign=sign), status)
 
-    def _note(
-        self, message: Openadr2Message, answer: Openadr2Message, body: bytes, written: bytes, peer: str | None
-    ) -> None:
+    def _note(self, decoded: Decoded, answer: Openadr2Message, body: bytes, written: bytes, peer: str | None) -> None:
+        message, tolerated = decoded.message, ", ".join(decoded.deviations)
         code = str(getattr(getattr(answer, "response", None), "code", 200))
         if isinstance(message, Poll) and isinstance(answer, Acknowledge) and code == "200":
             return
@@ -360,6 +359,7 @@ class Openadr2Vtn:
                 kind=kind_of(said),
                 status=code,
                 peer=peer,
+                summary=f"tolerated: {tolerated}" if tolerated and said is message else "",
                 body=content,
             )
 

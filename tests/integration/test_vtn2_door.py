@@ -280,3 +280,11 @@ async def test_a_reply_that_is_lost_loses_nothing(store: Store, clock: FixedCloc
         for _ in range(2):
             await ask_and_leave()
         assert await ven.told() == [("e1", 0, "active")]
+
+
+async def test_what_was_tolerated_of_a_message_stands_in_the_log(store: Store, clock: FixedClock) -> None:
+    await add_ven(store, clock, "a")
+    async with running_vtn(store, clock) as vtn, raw_ven(vtn.url, "a") as ven:
+        body = encode(RequestEvents(request_id="r1", ven_id="a")).replace(b" ei:schemaVersion=", b" schemaVersion=")
+        assert (await ven.post("EiEvent", body)).status_code == 200
+        assert vtn.notes.summaries == [("oadrRequestEvent", "tolerated: attribute-without-namespace")]

@@ -26,8 +26,10 @@ from vpp.domain.openadr2 import (
     INVALID_ID,
     OUT_OF_SEQUENCE,
     Acknowledge,
+    CreatedEvents,
     DistributeEvents,
     RequestEvents,
+    Response,
 )
 from vpp.peering import event_answers, update_peer, ven_states
 from vpp.store.embedded import ServerUrls
@@ -60,6 +62,26 @@ async def test_an_event_is_told_on_every_poll_until_it_is_answered(store: Store,
     async with store.begin() as connection:
         (answer,) = await event_answers(connection, "e1")
     assert (answer.opt_in, answer.answered_modification, answer.told_status) == (False, 0, "far")
+
+
+async def test_a_ven_that_has_yet_to_decide_is_told_anew_only_after_its_poll_interval(
+    store: Store, clock: FixedClock
+) -> None:
+    await add_ven(store, clock, "a")
+    event = await tell(store, clock, an_event("e1", clock.now() + HOUR))
+    async with running_vtn(store, clock) as vtn, raw_ven(vtn.url, "a") as ven:
+        assert await ven.told() == [("e1", 0, "far")]
+        undecided = CreatedEvents(response=Response(request_id="q"), ven_id="a", opts=())
+        assert (await ven.say("EiEvent", undecided)).response.code == 200
+        assert await ven.told() == []
+        assert await ven.told() == [], "remembered as quiet no longer than that"
+        event = await change(store, clock, event, priority=2)
+        await vtn.knows(event)
+        assert await ven.told() == [("e1", 1, "far")]
+        assert (await ven.say("EiEvent", undecided)).response.code == 200
+        assert await ven.told() == []
+        clock.advance(vtn.desk.room.poll)
+        assert await ven.told() == [("e1", 1, "far")]
 
 
 async def test_a_change_before_and_during_the_event_is_told_and_older_answers_do_not_count(

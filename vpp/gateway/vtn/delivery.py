@@ -41,6 +41,10 @@ class Delivery:
         """Return the status this version was last told in, None where it was not."""
         return self.told_status if self.told_modification == modification_number else None
 
+    def knows(self, event: GridEvent, status: EventStatus) -> bool:
+        """Whether this version was told in this status."""
+        return self.status_told_with(event.modification_number) is status
+
 
 def to_tell(event: GridEvent, status: EventStatus, delivery: Delivery | None) -> tuple[bool, bool]:
     """Return whether the event belongs in the VEN's list, and whether the VEN must be told the list for it."""

@@ -53,9 +53,12 @@ async def requested(room: Room, ven: Ven, message: RequestEvents) -> DistributeE
 async def created(room: Room, ven: Ven, message: CreatedEvents) -> Acknowledge:
     """Take a VEN's answers. Those that cannot be are named in the response; the others count all the same.
 
-    An answer to an older version is no answer to the current one, which is told again.
+    An answer to an older version is no answer to the current one, which is told again. A VEN that has yet to decide
+    answers with nothing: it is told the same again after its poll interval, for some ask again at once.
     """
     now = room.clock.now()
+    if not message.opts and message.response.code == 200:
+        ven.undecided_until = now + room.poll
     changes: list[Answered] = []
     wrong: Response | None = None
     for opt in message.opts:

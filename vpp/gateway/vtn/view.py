@@ -25,6 +25,7 @@ from vpp.gateway.vtn.matching import ANYBODY, Addressee, Key, addressee, keys_of
 log = structlog.get_logger(__name__)
 
 FOR_EVER = datetime.max.replace(tzinfo=UTC)
+LONG_AGO = datetime.min.replace(tzinfo=UTC)
 MAX_SENDS = 10
 """A queued message the VEN has been sent so often without an answer is given up."""
 _STATUS_ORDER = {
@@ -81,6 +82,7 @@ class Ven:
     quiet_until: datetime = FOR_EVER
     told_events_last: bool = False
     seen_at: datetime | None = None
+    undecided_until: datetime = LONG_AGO
 
     @property
     def ven_id(self) -> str | None:
@@ -200,7 +202,10 @@ class View:
         is_due, until = False, FOR_EVER
         for event, targets in self._relevant(ven):
             status = EventStatus.CANCELLED if targets is None else event.status_at(now)
-            belongs, due = to_tell(event, status, ven.deliveries.get(event.event_id))
+            delivery = ven.deliveries.get(event.event_id)
+            belongs, due = to_tell(event, status, delivery)
+            if due and now < ven.undecided_until and delivery is not None and delivery.knows(event, status):
+                due, until = False, min(until, ven.undecided_until)
             if belongs:
                 listed.append(DistributedEvent(event=event, status=status, targets=targets))
                 is_due = is_due or due
