@@ -32,6 +32,7 @@ from tests.builders_gateway import FlatProgram, Fleet
 from vpp.domain.grid_event import GridEvent, Unsaid
 from vpp.domain.time import Interval
 from vpp.domain.ven3 import ReportValue, VenWanted
+from vpp.gateway import PassOn
 from vpp.gateway.ven3 import About, Openadr3Ven, Ven3Terms
 from vpp.ports import Clock, MessageLog
 from vpp.store.engine import Store
@@ -345,6 +346,7 @@ async def running_ven3(
     transport: httpx.AsyncBaseTransport | None = None,
     secret: str = SECRET,
     client_id: str = CLIENT,
+    pass_on: PassOn | None = None,
     **terms: Any,
 ) -> AsyncIterator[Openadr3Ven]:
     """A VEN as a process would make it; leaving the block is its end."""
@@ -366,6 +368,7 @@ async def running_ven3(
             figures=figures or SetFigures(),
             wake=wake,
             ear=MqttEar(client, client_id=client_id) if hears else None,
+            pass_on=pass_on,
         )
 
 

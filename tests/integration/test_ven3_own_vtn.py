@@ -24,9 +24,9 @@ BOTH = pytest.mark.parametrize("base", [NEW, OLD], ids=["3.1.0", "3.0.1"])
 
 
 @pytest.fixture
-async def vtn(store: Store, clock: FixedClock) -> AsyncIterator[Vtn]:
+async def vtn(store: Store, database_url: str, clock: FixedClock) -> AsyncIterator[Vtn]:
     await add_tenant(store)
-    async with running_vtn(store, clock) as served:
+    async with running_vtn(database_url, clock) as served:
         yield served
 
 

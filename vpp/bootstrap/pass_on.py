@@ -1,9 +1,11 @@
 """Room bootstrap: events of a VTN above us, handed by its VEN to those who pass them on below us."""
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vpp.bootstrap.notify import changes_for
@@ -12,26 +14,46 @@ from vpp.config import Settings
 from vpp.domain.grid_event import GridEvent
 from vpp.domain.peer import Peer
 from vpp.gateway import PassOn
-from vpp.peering import event_from_json, on_received
+from vpp.peering import Changes, event_from_json, on_received
 from vpp.ports import Clock
-from vpp.store.tables.downstream import received_event
+from vpp.store.tables.downstream import grid_event, received_event
 
 log = structlog.get_logger(__name__)
 
 
 def passing_on(settings: Settings, clock: Clock, peer: Peer) -> PassOn:
     """Return what a peer's VEN calls with each event; an event listed no longer is cancelled below us as well."""
-    translator, changes = Translator(), changes_for(settings)
+    return _PassingOn(clock, peer, Translator(), changes_for(settings))
 
-    async def pass_on(connection: AsyncConnection, event_id: str, event: GridEvent | None) -> None:
-        stated = await _withdrawn(connection, peer, event_id) if event is None else event
+
+@dataclass(frozen=True, slots=True)
+class _PassingOn:
+    clock: Clock
+    peer: Peer
+    translator: Translator
+    changes: Changes
+
+    async def __call__(self, connection: AsyncConnection, event_id: str, event: GridEvent | None) -> None:
+        stated = await _withdrawn(connection, self.peer, event_id) if event is None else event
         if stated is None:
             return
-        done = await on_received(connection, peer, stated, at=clock.now(), translator=translator, changes=changes)
+        done = await on_received(
+            connection, self.peer, stated, at=self.clock.now(), translator=self.translator, changes=self.changes
+        )
         if done.refusal is not None:
-            log.warning("event not passed on", peer=peer.name, event_id=event_id, reason=done.refusal)
+            log.warning("event not passed on", peer=self.peer.name, event_id=event_id, reason=done.refusal)
 
-    return pass_on
+    async def told_below(self, connection: AsyncConnection, *, after: datetime) -> Sequence[str]:
+        query = (
+            select(received_event.c.event_id)
+            .join(grid_event, grid_event.c.event_id == received_event.c.forwarded_as)
+            .where(
+                received_event.c.source == self.peer.id,
+                grid_event.c.cancelled.is_(False),
+                or_(grid_event.c.over_at.is_(None), grid_event.c.over_at > after),
+            )
+        )
+        return list((await connection.execute(query)).scalars())
 
 
 async def _withdrawn(connection: AsyncConnection, peer: Peer, event_id: str) -> GridEvent | None:

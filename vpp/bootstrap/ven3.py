@@ -9,8 +9,10 @@ from market.openadr3.client import Openadr3Client, Where
 from market.openadr3.client_auth import Credential
 from market.openadr3.client_http import Wire
 from market.openadr3.client_mqtt import MqttEar
+from vpp.bootstrap.frame import Secrets
+from vpp.bootstrap.pass_on import passing_on
 from vpp.bootstrap.translator import Translator
-from vpp.bootstrap.wiring import Secrets, decision, programs
+from vpp.bootstrap.wiring import decision, programs
 from vpp.config import Settings
 from vpp.domain.errors import InvalidRequest
 from vpp.domain.peer import Peer, PeerRole, Protocol
@@ -70,6 +72,7 @@ class Vens3:
             figures=FleetFigures(settings.tenant, max_age_s=1.5 * settings.idle_read_interval_s),
             wake=self.alarm.of(source_of(peer.name)),
             ear=ear,
+            pass_on=passing_on(settings, self.clock, peer),
         )
 
     def _client(self, peer: Peer) -> Openadr3Client:

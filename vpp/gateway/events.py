@@ -1,9 +1,10 @@
 """Room gateway: events to commitments, each in one transaction with the answer we owe. Called by `ven`."""
 
 import random
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Protocol
 from uuid import UUID
 
 from sqlalchemy import func, select
@@ -23,9 +24,22 @@ from vpp.ports import Clock, MarketProgram
 from vpp.store.engine import Store
 from vpp.store.tables.commitments import commitment, commitment_step
 
-PassOn = Callable[[AsyncConnection, str, GridEvent | None], Awaitable[None]]
-"""Hears of every event as the utility states it, in the transaction that takes it, also of those we decline or do
-not understand, and as often as it is told; the event is None where it is listed no longer. The text is its id."""
+
+class PassOn(Protocol):
+    """Tells those below us of the events of one VTN."""
+
+    async def __call__(self, connection: AsyncConnection, event_id: str, event: GridEvent | None) -> None:
+        """Hear of an event as the utility states it, in the transaction that takes it.
+
+        Called also for events we decline or do not understand, and as often as they are told; `event` is None
+        where it is listed no longer.
+        """
+        ...
+
+    async def told_below(self, connection: AsyncConnection, *, after: datetime) -> Sequence[str]:
+        """Return the ids of events in force below us that end after an instant."""
+        ...
+
 
 NOT_UNDERSTOOD = "a change cannot be taken"
 """The step of a version we do not understand."""
@@ -57,8 +71,8 @@ class EventDesk:
     """Takes events of one source into commitments.
 
     `seed` fixes the random start of each event: the same event always draws the same offset, so that
-    a transaction repeated after a crash cannot draw another. `pass_on` may tell
-    those below us. An event that falls into a window the operator has declared the fleet unavailable in is declined.
+    a transaction repeated after a crash cannot draw another. `pass_on` may tell those below us. An event that
+    falls into a window the operator has declared the fleet unavailable in is declined.
     """
 
     store: Store
@@ -143,6 +157,16 @@ class EventDesk:
             if self.pass_on is not None:
                 await self.pass_on(connection, gone.external_id, None)
             return await self._receive(connection, cancellation)
+
+    async def withdraw_below(self, listed: Collection[str], *, early: timedelta = timedelta(0)) -> None:
+        """Withdraw from those below us what a VTN's full list leaves out, also where it was nothing to us."""
+        if self.pass_on is None:
+            return
+        async with self.store.begin() as connection:
+            after = self.clock.now() + early + END_SLACK
+            for event_id in await self.pass_on.told_below(connection, after=after):
+                if event_id not in listed:
+                    await self.pass_on(connection, event_id, None)
 
     async def _pass_on(self, connection: AsyncConnection, notice: EventNotice) -> None:
         if self.pass_on is not None and notice.event is not None:

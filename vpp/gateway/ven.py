@@ -189,9 +189,11 @@ class Openadr2Ven:
             notices = self._notices(full, ven_id)
             problem = await self._take_all(notices, again=False)
             early = self._session.drops_early()
-            for gone in await self._desk.missing({notice.external_id for notice in notices}, early=early):
+            listed = {notice.external_id for notice in notices}
+            for gone in await self._desk.missing(listed, early=early):
                 after = await self._desk.withdraw(gone)
                 log.info("event withdrawn", source=self.name, event_id=gone.external_id, state=after.state.value)
+            await self._desk.withdraw_below(listed, early=early)
         self._synced_at = self._clock.now()
         return problem
 

@@ -172,6 +172,7 @@ class Intake:
             signal=None if over else signal,
             refusal=None if over else refusal,
             completed=over,
+            event=None if event is None else replace(event, event_id=told.event_id),
         )
 
     def _our_program(self, program_id: str, program: ProgramSeen | None) -> str | None:

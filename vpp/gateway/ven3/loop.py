@@ -24,7 +24,7 @@ from vpp.domain.errors import PeerRefused, PeerUnreachable, VppError
 from vpp.domain.time import floor_to
 from vpp.domain.ven3 import EventList, ProgramSeen, VenSeen
 from vpp.gateway import metrics
-from vpp.gateway.events import END_SLACK, EventDesk
+from vpp.gateway.events import END_SLACK, EventDesk, PassOn
 from vpp.gateway.ven3 import registration, reports, seen
 from vpp.gateway.ven3.figures import Figures
 from vpp.gateway.ven3.intake import Intake
@@ -68,6 +68,7 @@ class Openadr3Ven:
         decide: whether the fleet covers a commitment.
         wake: set by whoever heard that the VTN has something new.
         ear: hears the VTN's broker, where it has one and we want to.
+        pass_on: hears of every event, to tell those below us.
     """
 
     def __init__(
@@ -83,10 +84,11 @@ class Openadr3Ven:
         figures: Figures,
         wake: asyncio.Event | None = None,
         ear: Ven3Ear | None = None,
+        pass_on: PassOn | None = None,
     ) -> None:
         self.name = client.name
         self._store, self._clock, self._client, self._terms = store, clock, client, terms
-        self._desk = EventDesk(store, clock, client.name, terms.tenant_id, programs, decide, terms.seed)
+        self._desk = EventDesk(store, clock, client.name, terms.tenant_id, programs, decide, terms.seed, pass_on)
         self._intake = Intake(store, clock, client.name, self._desk, translator, terms.program_of)
         self._reporter = Reporter3(store, clock, client, figures, ven_name=terms.wanted.name)
         self._subscriber = Subscriber(store, clock, client, url=terms.callback_url, client_name=terms.wanted.name)
@@ -266,5 +268,7 @@ class Openadr3Ven:
                 after = await self._desk.withdraw(gone)
                 log.info("event withdrawn", source=self.name, event_id=event_id, state=after.state.value)
         async with self._store.begin() as connection:
+            if self._desk.pass_on is not None:  # also of an event that was none of ours to answer
+                await self._desk.pass_on(connection, event_id, None)
             await seen.note_gone(connection, self.name, event_id, at=self._clock.now(), reason="deleted at the VTN")
             await reports.end_plans(connection, self.name, event_id)
