@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from vpp.cli import app
+from vpp.cli import load_commands
 from vpp.config import Settings
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -43,7 +43,7 @@ def commands() -> dict[str, Any]:
         for name, each in below.items():
             yield from walk(each, f"{words} {name}")
 
-    return dict(sorted(walk(typer.main.get_command(app), "vpp")))
+    return dict(sorted(walk(typer.main.get_command(load_commands()), "vpp")))
 
 
 TABLES: dict[str, tuple[str, Callable[[], str]]] = {

@@ -11,9 +11,10 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from market.openadr2 import Openadr2Client
+from vpp.bootstrap.frame import Secrets, clock_for, open_store, until_stopped, watched_loops
 from vpp.bootstrap.pass_on import passing_on
 from vpp.bootstrap.ven3 import Vens3
-from vpp.bootstrap.wiring import Secrets, clock_for, decision, open_store, programs, until_stopped, watched_loops
+from vpp.bootstrap.wiring import decision, programs
 from vpp.commitments import taken_part
 from vpp.config import Settings
 from vpp.dispatch import delivered_kw

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from market.openadr3.vtn import VtnParts, create_vtn
-from vpp.bootstrap.wiring import Secrets
+from vpp.bootstrap.frame import Secrets
 from vpp.config import Settings
 from vpp.peering import Changes, OwnAuthority, SqlMessageLog, SqlObjectShelf
 from vpp.ports import CallbackCheck, Clock, Notifiers

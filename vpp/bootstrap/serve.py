@@ -3,10 +3,11 @@
 import uvicorn
 from fastapi import FastAPI
 
+from vpp.bootstrap.frame import clock_for, open_store
 from vpp.bootstrap.notify import callback_check, changes_for, notifiers_for
 from vpp.bootstrap.openadr3 import openadr3_vtn
 from vpp.bootstrap.translator import Translator
-from vpp.bootstrap.wiring import ADAPTERS, clock_for, open_store, programs
+from vpp.bootstrap.wiring import ADAPTERS, programs
 from vpp.config import Settings
 from vpp.gateway.ven3 import callback_router
 from vpp.peering import ForwardingChanges, listening

@@ -4,8 +4,9 @@ import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
+from vpp.bootstrap.frame import clock_for, open_store, until_stopped, watched_loops
 from vpp.bootstrap.notify import tell
-from vpp.bootstrap.wiring import clock_for, open_store, programs, tools_for, until_stopped, watched_loops
+from vpp.bootstrap.wiring import programs, tools_for
 from vpp.clock import SystemClock
 from vpp.config import Settings
 from vpp.lifecycle import job_app, run_collector, run_reconciler, run_worker

@@ -1,14 +1,14 @@
 """The command line: `vpp --help`. Each command is a few lines over a room's public functions.
 
-Errors are one clear line and a non-zero exit; `--debug` shows the trace.
+Errors are one clear line and a non-zero exit; `--debug` shows the trace. Commands are loaded by
+`vpp.cli.app.load_commands` once it is known which are wanted.
 """
 
 import sys
 
-from vpp.cli import explain, figures, fleet, peers, peers_log, play, service
-from vpp.cli.app import app, run
+from vpp.cli.app import load_commands, run
 
-__all__ = ["app", "explain", "figures", "fleet", "main", "peers", "peers_log", "play", "service"]
+__all__ = ["load_commands", "main", "run"]
 
 
 def main() -> None:

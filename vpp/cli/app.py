@@ -4,8 +4,9 @@ import asyncio
 import json
 import sys
 import traceback
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from decimal import Decimal
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -38,6 +39,24 @@ JsonTo = Annotated[
 ]
 Result = TypeVar("Result")
 _debug = False
+
+PARTS = ("explain", "figures", "fleet", "peers", "peers_log", "play", "service")
+"""The modules that hold our commands."""
+SERVICE = frozenset({"gateway", "serve", "vtn", "work"})
+"""Commands of `service` that a process is started by, and started again by when it was killed."""
+
+
+def load_commands(arguments: Sequence[str] = ()) -> typer.Typer:
+    """Load every command, or where the arguments name a process of the service, those of the service alone."""
+    words = iter(arguments)
+    named = next((word for word in words if word != "--debug" and not _takes_value(word, words)), None)
+    for name in ("service",) if named in SERVICE else PARTS:
+        import_module(f"vpp.cli.{name}")
+    return app
+
+
+def _takes_value(word: str, words: Iterator[str]) -> bool:
+    return word == "--log-level" and next(words, None) is not None
 
 
 @app.callback()
@@ -93,7 +112,7 @@ def _plain(value: object) -> Any:
 def run(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit code."""
     try:
-        code = app(args=list(arguments), standalone_mode=False)
+        code = load_commands(arguments)(args=list(arguments), standalone_mode=False)
     except typer.Exit as leave:
         return leave.exit_code
     except typer.Abort:

@@ -83,7 +83,7 @@ def down() -> None:
 def serve(host: Host = "127.0.0.1", port: Port = 8000, openadr2_port: Openadr2Port = None) -> None:
     """Portal, API and OpenADR 3 VTN; with a port for it also the OpenADR 2.0b VTN, in a process of its own."""
     if openadr2_port is None:
-        within(bootstrap.serve(settings(), host=host, port=port))
+        within(bootstrap.run_serve(settings(), host=host, port=port))
     else:
         within(_serve_both(settings(), host, port, openadr2_port))
 
@@ -95,7 +95,7 @@ async def _serve_both(configured: Settings, host: str, port: int, openadr2_port:
         children = Processes(configured.var_dir / "log", environment)
         await _start_vtn(children, configured, host, openadr2_port)
         try:
-            await bootstrap.until_stopped(bootstrap.serve(ours, host=host, port=port), _keep(children))
+            await bootstrap.until_stopped(bootstrap.run_serve(ours, host=host, port=port), _keep(children))
         finally:
             await children.stop()
 
@@ -107,19 +107,19 @@ def vtn(
     with_parent: Annotated[int | None, typer.Option(hidden=True, help="Stop when this process has gone.")] = None,
 ) -> None:
     """Our OpenADR 2.0b VTN, for sites and sub-aggregators below us."""
-    within(bootstrap.vtn2(settings(), host=host, port=port, with_parent=with_parent))
+    within(bootstrap.run_vtn2(settings(), host=host, port=port, with_parent=with_parent))
 
 
 @app.command()
 def work() -> None:
     """Read devices and drive commitments through their life. Run as many as you like."""
-    within(bootstrap.work(settings()))
+    within(bootstrap.run_work(settings()))
 
 
 @app.command()
 def gateway() -> None:
     """Our OpenADR 2.0b VENs, one at each utility's VTN that is a peer."""
-    within(bootstrap.gateway(settings()))
+    within(bootstrap.run_gateway(settings()))
 
 
 @app.command()
