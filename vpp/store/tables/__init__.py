@@ -13,6 +13,7 @@ from vpp.store.tables import (
     openadr3_ven,
     peering,
     settlement,
+    signals,
     telemetry,
     vendors,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "openadr3_ven",
     "peering",
     "settlement",
+    "signals",
     "telemetry",
     "vendors",
 ]
