@@ -44,6 +44,7 @@ from vpp.domain.openadr2 import (
 )
 from vpp.domain.peer import Peer
 from vpp.domain.time import Interval
+from vpp.gateway.vtn.polling import AGAIN_AFTER
 from vpp.gateway.vtn.view import MAX_SENDS
 from vpp.peering import (
     ask_report,
@@ -190,6 +191,7 @@ async def test_a_ven_is_asked_to_register_anew_until_it_does(store: Store, clock
         await vtn.heard(lambda: bool(vtn.desk.room.view.vens[peer.id].queue))
         for _ in range(2):
             assert await ven.poll() == RequestReregistration(ven_id="a")
+            clock.advance(AGAIN_AFTER)
         taken = Acknowledge(response=Response(request_id="x"), ven_id="a")
         assert (await ven.say("EiRegisterParty", taken)).response.code == 200
         await ven.register()
@@ -204,7 +206,10 @@ async def test_a_message_nobody_answers_is_given_up_and_does_not_hold_up_events(
         await offering(ven)
         request_id = await ask(store, vtn, peer)
         await vtn.knows(await tell(store, clock, an_event("e1", NOON + timedelta(hours=1))))
-        kinds = [type(await ven.poll()).__name__ for _ in range(2 * MAX_SENDS + 2)]
+        kinds = []
+        for _ in range(2 * MAX_SENDS + 2):
+            kinds.append(type(await ven.poll()).__name__)
+            clock.advance(AGAIN_AFTER)
         assert kinds == ["DistributeEvents", "CreateReports"] * MAX_SENDS + ["DistributeEvents"] * 2
     async with store.begin() as connection:
         (request,) = await report_requests(connection, peer.id)
@@ -233,7 +238,10 @@ async def test_a_report_is_offered_asked_for_sent_corrected_and_ended(store: Sto
             await ask(store, vtn, peer)
         await offering(ven)
         request_id = await ask(store, vtn, peer)
-        asked = [await ven.poll() for _ in range(2)]
+        asked = [await ven.poll()]
+        assert isinstance(await ven.poll(), Acknowledge), "it has had no time to answer"
+        clock.advance(AGAIN_AFTER)
+        asked.append(await ven.poll())
         assert asked[0] == asked[1]
         assert isinstance(asked[0], CreateReports)
         (demand,) = asked[0].demands
@@ -274,7 +282,9 @@ async def test_reports_asked_for_go_on_after_either_side_starts_anew(store: Stor
         (demand,) = (await ven.poll()).demands
         async with store.begin() as connection:
             (request,) = await report_requests(connection, peer.id)
-        assert (request.demand, request.state) == (demand, "asked")
+        assert (replace(request.demand, duration=timedelta(0)), request.state) == (demand, "asked")
+        assert demand.start_at == clock.now()
+    clock.advance(AGAIN_AFTER)
     async with running_vtn(store, clock) as vtn, raw_ven(vtn.url, "a") as ven:
         again = await ven.poll()
         assert again.demands == (demand,)
@@ -288,6 +298,20 @@ async def test_reports_asked_for_go_on_after_either_side_starts_anew(store: Stor
     async with store.begin() as connection:
         assert [each.value for each in await next_report_values(connection, "x", tenant_id="t1")] == [4.0]
         assert len(await report_offers(connection, peer.id)) == 1
+
+
+async def test_a_ven_that_sends_values_has_taken_the_request_without_saying_so(store: Store, clock: FixedClock) -> None:
+    peer = await add_ven(store, clock, "a")
+    async with running_vtn(store, clock) as vtn, raw_ven(vtn.url, "a") as ven:
+        await offering(ven)
+        request_id = await ask(store, vtn, peer)
+        assert isinstance(await ven.poll(), CreateReports)
+        assert (await ven.say("EiReport", values(request_id, 1.5))).response.code == 200
+        clock.advance(AGAIN_AFTER)
+        assert isinstance(await ven.poll(), Acknowledge), "it is not asked again"
+    async with store.begin() as connection:
+        (request,) = await report_requests(connection, peer.id)
+    assert request.state == "running"
 
 
 async def test_a_single_value_and_a_status_are_reports_too(store: Store, clock: FixedClock) -> None:

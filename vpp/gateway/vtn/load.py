@@ -97,7 +97,7 @@ def _queues(rows: Iterable[Row[Any]]) -> dict[str, list[Queued]]:
     queues: dict[str, list[Queued]] = defaultdict(list)
     for row in rows:
         message = message_from_json(row.kind, row.message)
-        queues[row.peer_id].append(Queued(row.id, row.request_id, message, row.sent_count))
+        queues[row.peer_id].append(Queued(row.id, row.request_id, message, row.sent_count, row.sent_at))
     return queues
 
 

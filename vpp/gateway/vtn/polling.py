@@ -1,9 +1,10 @@
 """OadrPoll: the next message for a VEN. Called by `desk`, and by `pushing` for VENs that do not poll.
 
-Events and queued messages take turns, so that neither can hold up the other for ever.
+Events and queued messages take turns, so that neither can hold up the other for ever. A VEN that asks again as soon
+as it was told something is not told the same queued message again at once: it may be about to answer.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import select, update
 
@@ -16,14 +17,21 @@ from vpp.gateway.vtn.view import MAX_SENDS, Ven
 from vpp.peering import tell_vtn2
 from vpp.store.tables.openadr2_vtn import vtn2_outbox, vtn2_report_request
 
+AGAIN_AFTER = timedelta(seconds=0.5)
+"""A queued message is not sent again in answer to a poll before."""
+
 
 def is_quiet(room: Room, ven: Ven, now: datetime) -> bool:
     """Whether it was found before that there is nothing to tell, and nothing has changed since."""
     return ven.quiet_in == room.view.generation and now < ven.quiet_until
 
 
-async def next_message(room: Room, ven: Ven) -> Openadr2Message | None:
-    """Return what to tell this VEN now, None where there is nothing. What is told is committed first."""
+async def next_message(room: Room, ven: Ven, *, again_after: timedelta = timedelta(0)) -> Openadr2Message | None:
+    """Return what to tell this VEN now, None where there is nothing. What is told is committed first.
+
+    Args:
+        again_after: how long ago a queued message must have been sent to be sent once more.
+    """
     now = room.clock.now()
     if is_quiet(room, ven, now):
         return None
@@ -33,6 +41,9 @@ async def next_message(room: Room, ven: Ven) -> Openadr2Message | None:
         if not ven.is_registered:
             return None
     listing, queued = room.view.listing(ven, now), ven.next_queued()
+    until = listing.until
+    if queued is not None and queued.sent_at is not None and now < queued.sent_at + again_after:
+        queued, until = None, min(until, queued.sent_at + again_after)
     if queued is not None and (queued.is_first or not listing.is_due or ven.told_events_last):
         ven.told_events_last = False
         await room.write([Sent(ven.peer.id, queued.id, now)])
@@ -40,13 +51,13 @@ async def next_message(room: Room, ven: Ven) -> Openadr2Message | None:
     if listing.is_due:
         ven.told_events_last = True
         return await tell(room, ven, listing.events, "")
-    ven.quiet_in, ven.quiet_until = room.view.generation, listing.until
+    ven.quiet_in, ven.quiet_until = room.view.generation, until
     return None
 
 
 async def poll(room: Room, ven: Ven) -> Openadr2Message:
     """Answer a VEN's poll."""
-    message = await next_message(room, ven)
+    message = await next_message(room, ven, again_after=AGAIN_AFTER)
     return message if message is not None else Acknowledge(response=good(""), ven_id=ven.ven_id)
 
 

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from vpp.domain.openadr2 import CreateReports
 from vpp.gateway.vtn.view import Queued
 from vpp.peering import message_from_json, tell_vtn2
 from vpp.store.tables.openadr2_vtn import vtn2_outbox
@@ -19,6 +20,22 @@ async def close_kinds(
     if kinds is not None:
         closing = closing.where(vtn2_outbox.c.kind.in_(kinds))
     await connection.execute(closing.values(closed_at=at, outcome=outcome))
+
+
+async def close_taken(
+    connection: AsyncConnection, peer_id: str, report_request_ids: Sequence[str], *, at: datetime
+) -> None:
+    """Close the requests for reports all of which a VEN has begun to send."""
+    waiting = select(vtn2_outbox).where(
+        vtn2_outbox.c.peer_id == peer_id, vtn2_outbox.c.kind == "CreateReports", vtn2_outbox.c.closed_at.is_(None)
+    )
+    for row in (await connection.execute(waiting.with_for_update())).all():
+        message = message_from_json(row.kind, row.message)
+        asked = {each.report_request_id for each in message.demands} if isinstance(message, CreateReports) else set()
+        if asked and asked <= set(report_request_ids):
+            closing = update(vtn2_outbox).where(vtn2_outbox.c.id == row.id)
+            await connection.execute(closing.values(closed_at=at, outcome="answered by values"))
+            await tell_vtn2(connection, peer_id)
 
 
 async def close_answered(

@@ -5,6 +5,7 @@ answered after: what a consumer asked for goes on over any restart, its own incl
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -35,7 +36,7 @@ from vpp.domain.openadr2 import (
     UpdateReports,
 )
 from vpp.gateway.vtn.metrics import VALUES
-from vpp.gateway.vtn.queue import close_answered, close_kinds
+from vpp.gateway.vtn.queue import close_answered, close_kinds, close_taken
 from vpp.gateway.vtn.room import Refused, Room, good
 from vpp.gateway.vtn.view import Ven
 from vpp.peering import REPORT_CHANNEL, add_demand, queue_message
@@ -124,10 +125,16 @@ async def updated(room: Room, ven: Ven, message: UpdateReports) -> UpdatedReport
         await connection.execute(_VALUES_LOCK)
         for each in message.updates:
             await _store(connection, peer_id, each, now)
+        taken = [name for name, row in known.items() if row.state == "asked"]
+        if taken:  # some never confirm, and send values
+            await _set_state(connection, peer_id, taken, "running", now)
+            await close_taken(connection, peer_id, taken, at=now)
         once = [name for name, row in known.items() if not msgspec.convert(row.demand, type=ReportDemand).back]
         await _set_state(connection, peer_id, once, "done", now)
         for report_request_id in ids:
             await connection.execute(select(func.pg_notify(REPORT_CHANNEL, report_request_id)))
+    if taken:
+        await room.keeper.load_ven(peer_id)
     ended = tuple(name for name, row in known.items() if row.state == "cancelled")
     stop = None
     if ended:
@@ -246,6 +253,8 @@ async def _ask_standing(
                 granularity=timedelta(seconds=float(times.get("granularity_s", 0))),
                 back=timedelta(seconds=float(times.get("back_s", 0))),
             )
+            if demand.back:  # some take no request for a report that goes on without the instant it begins at
+                demand = replace(demand, start_at=now)
             await add_demand(connection, ven.peer.id, demand, at=now)
             demands.append(demand)
     return demands

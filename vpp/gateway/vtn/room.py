@@ -66,7 +66,7 @@ def apply_to(view: View, change: Change) -> None:
         case Sent():
             for queued in ven.queue:
                 if queued.id == change.id:
-                    queued.sent_count += 1
+                    queued.sent_count, queued.sent_at = queued.sent_count + 1, change.at
 
 
 def good(request_id: str) -> Response:

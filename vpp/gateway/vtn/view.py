@@ -59,6 +59,7 @@ class Queued:
     request_id: str
     message: Openadr2Message
     sent_count: int
+    sent_at: datetime | None = None
 
     @property
     def is_first(self) -> bool:
