@@ -43,7 +43,8 @@ async def next_message(room: Room, ven: Ven, *, again_after: timedelta = timedel
     listing, queued = room.view.listing(ven, now), ven.next_queued()
     until = listing.until
     if queued is not None and queued.sent_at is not None and now < queued.sent_at + again_after:
-        queued, until = None, min(until, queued.sent_at + again_after)
+        until = min(until, queued.sent_at + again_after)
+        queued = None
     if queued is not None and (queued.is_first or not listing.is_due or ven.told_events_last):
         ven.told_events_last = False
         await room.write([Sent(ven.peer.id, queued.id, now)])
