@@ -6,6 +6,7 @@ each looks at bounded stretches, so that no body takes long.
 """
 
 import re
+from collections.abc import Iterable, Sequence
 
 MASK = "***"
 _TELLING = (
@@ -53,14 +54,58 @@ _PATTERNS = (
     # a signed token wherever it stands
     (re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]*)?"), MASK),
 )  # fmt: skip
-_HINT = re.compile(r"secret|passw|passphrase|key|token|credential|assertion|authorization|cookie|signature|bearer"
-                   r"|basic|://|eyJ", re.IGNORECASE)  # fmt: skip
+_JSON, _ELEMENT, _ATTRIBUTE, _HEADER, _FORM = 1, 3, 4, 7, 9
+"""Where in `_PATTERNS` those stand that look for a telling name."""
+_WORDS = (("private key",), (), ("keyinfo",), (), (), ("authorization",), ("cookie",), (), ("bearer", "basic"), (),
+          ("://",), ("eyj",))  # fmt: skip
+"""For each of the others, in small letters: without any of these in the text it matches nothing."""
+_STEMS = ("secret", "passw", "passphrase", "key", "token", "credential", "assertion", "authorization", "cookie",
+          "signature")  # fmt: skip
+"""One of these is in every telling name."""
+_SIGNATURE_END = re.compile(rf"</{_PREFIX}Signature>")
+_RUN = re.compile(r"([\w.:-]++)\s{0,5}+([=:]?)")
+_JSON_COLON = re.compile(r"[\"']\s{0,20}:")
 
 
 def redacted(text: str) -> str:
     """Return a text with every value that may be a credential replaced by `***`: rather one too many."""
-    if not _HINT.search(text):
-        return text
-    for pattern, replacement in _PATTERNS:
+    if not text.isascii():  # letters that only look alike are beyond `lower`
+        return _masked(text, _PATTERNS)
+    end = _SIGNATURE_END.search(text)
+    if end is None:
+        return _masked_where_needed(text)
+    # What is signed is long and mostly tells nothing. A mask that reached the end of the signature might have gone
+    # on behind it, so then the text is taken as one.
+    at = end.end() - 1  # what is signed begins with the ">", as a name at the very beginning of a text is masked sooner
+    signature, signed = _masked_where_needed(text[:at]), _masked_where_needed(text[at:])
+    return signature + signed if signature.endswith(end[0][:-1]) else _masked_where_needed(text)
+
+
+def _masked_where_needed(text: str) -> str:
+    """Return an ASCII text, masked: most patterns have nothing to find in most texts, and finding that is cheap."""
+    small = text.lower()
+    needed = {at for at, words in enumerate(_WORDS) if any(word in small for word in words)}
+    stems = [stem for stem in _STEMS if stem in small]
+    if stems:
+        needed |= _by_name(small, stems)
+    return _masked(text, [_PATTERNS[at] for at in sorted(needed)])
+
+
+def _by_name(small: str, stems: Sequence[str]) -> set[int]:
+    """Return the patterns that may find a telling name, by what stands behind such names."""
+    needed = {_ELEMENT}
+    if _JSON_COLON.search(small):
+        needed.add(_JSON)
+    for run, behind in _RUN.findall(small):
+        starts = [at for at in map(run.find, stems) if at >= 0]
+        if starts and behind == "=":
+            needed |= {_ATTRIBUTE, _FORM}
+        if starts and (behind == ":" or ":" in run[min(starts) :]):
+            needed.add(_HEADER)
+    return needed
+
+
+def _masked(text: str, patterns: Iterable[tuple[re.Pattern[str], str]]) -> str:
+    for pattern, replacement in patterns:
         text = pattern.sub(replacement, text)
     return text
