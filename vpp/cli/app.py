@@ -40,7 +40,7 @@ JsonTo = Annotated[
 Result = TypeVar("Result")
 _debug = False
 
-PARTS = ("explain", "figures", "fleet", "peers", "peers_log", "play", "service")
+PARTS = ("conformance", "explain", "figures", "fleet", "peers", "peers_log", "play", "service")
 """The modules that hold our commands."""
 SERVICE = frozenset({"gateway", "serve", "vtn", "work"})
 """Commands of `service` that a process is started by, and started again by when it was killed."""
