@@ -39,7 +39,8 @@ class EventNotice:
     """One event of a distribution: a signal we understand, or the refusal it deserves.
 
     Exactly one of `signal` and `refusal` is set, except for a `completed` event, which has neither.
-    `event` is what the utility stated, for those to whom it is passed on.
+    `event` is what the utility stated, for those to whom it is passed on; `program` is ours, None where the event
+    is not for us.
     """
 
     external_id: str
@@ -50,6 +51,7 @@ class EventNotice:
     refusal: Refusal | None = None
     completed: bool = False
     event: GridEvent | None = None
+    program: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -116,6 +116,14 @@ def _choose(series: tuple[Series, ...]) -> tuple[SignalKind, Series, Sense]:
     )
 
 
+def chosen_series(series: tuple[Series, ...]) -> Series | None:
+    """Return the series whose power counts, None where no series states power we understand."""
+    try:
+        return _choose(series)[1]
+    except _Refused:
+        return None
+
+
 def _intervals(series: Series, kind: SignalKind, sense: Sense) -> tuple[SignalInterval, ...]:
     if not series.intervals:
         raise _Refused(INVALID_DATA, "the signal has no interval")

@@ -10,6 +10,7 @@ consumption below zero is the usual one there) 2.0b's range holds for both.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -88,7 +89,7 @@ def series_meanings(series: Series) -> tuple[FleetSignal, ...]:
 
 def _meaning(series: Series, part: SeriesInterval) -> FleetSignal:
     rule = RULES[series.type]
-    end_at = None if part.duration is None else part.start_at + part.duration
+    end_at = _end(part)
     common: dict[str, Any] = {"type": series.type, "name": series.name, "start_at": part.start_at, "end_at": end_at}
     unit = series.unit or ""
     if rule.units != ANY and unit not in rule.units:
@@ -102,6 +103,13 @@ def _meaning(series: Series, part: SeriesInterval) -> FleetSignal:
         said = ", ".join(_short(value) for value in part.values[:5]) or "no value"
         in_unit = f" {unit}" if unit else ""
         return NotUsable(**common, values=part.values, reason=f"{series.name} {said}{in_unit}; it should be {wrong}")
+
+
+def _end(part: SeriesInterval) -> datetime | None:
+    try:
+        return None if part.duration is None else part.start_at + part.duration
+    except OverflowError:  # beyond the calendar is no end
+        return None
 
 
 def _short(value: Value) -> str:

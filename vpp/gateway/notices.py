@@ -41,6 +41,7 @@ def _notice(
         refusal=meant if isinstance(meant, Refusal) and not completed else None,
         completed=completed,
         event=event,
+        program=None if refusal else program_of[event.program],
     )
 
 

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from vpp.domain.errors import InvalidRequest
 from vpp.domain.peer import Peer
+from vpp.gateway.hearing import HearingTerms
 
 
 class OptChanges(StrEnum):
@@ -30,6 +31,7 @@ class VtnTerms:
         poll_s: how often we ask where it does not say [s].
         opt_changes: when it is told that the fleet's capability has changed.
         spread: whether polls keep a phase of their own between those of other VENs.
+        hearing: what it may do beside asking for power.
     """
 
     ven_name: str
@@ -39,12 +41,14 @@ class VtnTerms:
     poll_s: float = 60.0
     opt_changes: OptChanges = OptChanges.NEVER
     spread: bool = False
+    hearing: HearingTerms = field(default_factory=HearingTerms)
 
     @classmethod
     def of(cls, peer: Peer, *, ven_name: str, poll_s: float) -> "VtnTerms":
         """Return the terms a peer is configured with (keys as in `vpp.peering.NewPeer`).
 
-        Keys of `peer.config` read here: `ven_name`, `ven_id`, `programs`, `poll_s`, `opt_changes`.
+        Keys of `peer.config` read here: `ven_name`, `ven_id`, `programs`, `poll_s`, `opt_changes`, and those of
+        `HearingTerms`.
 
         Args:
             peer: a VTN above us.
@@ -66,6 +70,7 @@ class VtnTerms:
             poll_s=_seconds(config, poll_s),
             opt_changes=_opt_changes(config),
             spread=True,
+            hearing=HearingTerms.of(peer),
         )
 
 

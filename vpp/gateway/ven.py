@@ -36,7 +36,8 @@ from vpp.domain.openadr2 import (
 from vpp.domain.ven import EventNotice, Registration
 from vpp.gateway import metrics, registration
 from vpp.gateway.answering import Answerer
-from vpp.gateway.events import EventDesk, PassOn, Taken
+from vpp.gateway.events import END_SLACK, EventDesk, PassOn, Taken
+from vpp.gateway.hearing import Hearing, Outcome
 from vpp.gateway.measures import Telemetry
 from vpp.gateway.notices import read_notices
 from vpp.gateway.opting import OptWatch
@@ -88,6 +89,7 @@ class Openadr2Ven:
         self._terms, self._contexts = terms, tuple(terms.program_of)
         self._session = Session(store, clock, client, terms)
         self._desk = EventDesk(store, clock, client.name, tenant_id, programs, decide, seed, pass_on)
+        self._hearing = Hearing(store, clock, client.name, tenant_id, terms.hearing)
         self._answerer = Answerer(store, clock, self._session)
         self._reporter = Reporter(store, clock, self._session, telemetry)
         self._teller = AvailabilityTeller(store, clock, self._session, tenant_id)
@@ -118,6 +120,7 @@ class Openadr2Ven:
         Raises:
             PeerError: it could not be told; we have forgotten it all the same.
         """
+        await self._hearing.leave()
         await self._session.leave()
 
     async def close(self) -> None:
@@ -190,6 +193,8 @@ class Openadr2Ven:
             problem = await self._take_all(notices, again=False)
             early = self._session.drops_early()
             listed = {notice.external_id for notice in notices}
+            await self._hearing.withdraw(await self._hearing.absent(listed, early=early))
+            await self._hearing.prune()
             for gone in await self._desk.missing(listed, early=early):
                 after = await self._desk.withdraw(gone)
                 log.info("event withdrawn", source=self.name, event_id=gone.external_id, state=after.state.value)
@@ -219,7 +224,9 @@ class Openadr2Ven:
         notices = self._notices(told, ven_id)
         problem = await self._take_all(notices, again=True)
         listed = {notice.external_id for notice in notices}
-        if await self._desk.missing(listed, early=self._session.drops_early()):  # ask before we believe it
+        early = self._session.drops_early()
+        absent = await self._hearing.absent(listed, early=early)
+        if absent or await self._desk.missing(listed, early=early):  # ask before we believe it
             problem = await self._sync(ven_id) or problem
         await self._answerer.send(ven_id)
         return problem
@@ -258,6 +265,7 @@ class Openadr2Ven:
         for notice in notices:
             try:
                 taken = await self._desk.take(notice, again=again)
+                await self._hear(notice, taken)
             except VppError as error:
                 log.warning("event not taken", source=self.name, event_id=notice.external_id, error=str(error))
                 problem = problem or error
@@ -267,6 +275,22 @@ class Openadr2Ven:
             if taken.is_new or taken.at_once is not None:
                 self._tell(notice, taken)
         return problem
+
+    async def _hear(self, notice: EventNotice, taken: Taken) -> None:
+        """Keep what the event says beside power; one that ended before its time holds no longer."""
+        event, held = notice.event, taken.commitment
+        if event is None:
+            return
+        if notice.completed:
+            if event.end_at is None or event.end_at > self._clock.now() + END_SLACK:
+                await self._hearing.withdraw({event.event_id})
+            return
+        if notice.refusal is not None:
+            outcome = Outcome(program=notice.program, opted_in=False, reason=notice.refusal.reason)
+        else:
+            reason = "" if held is None else held.opt_reason
+            outcome = Outcome(program=notice.program, opted_in=None if held is None else held.opt_in, reason=reason)
+        await self._hearing.hear(event, outcome)
 
     def _tell(self, notice: EventNotice, taken: Taken) -> None:
         held = taken.commitment

@@ -23,6 +23,7 @@ from vpp.domain.ven import EventNotice, Refusal
 from vpp.domain.ven3 import EventSeen, ProgramSeen
 from vpp.gateway import metrics
 from vpp.gateway.events import EventDesk
+from vpp.gateway.hearing import Hearing, Outcome
 from vpp.gateway.meaning import interpret
 from vpp.gateway.ven3 import seen
 from vpp.gateway.ven3.reports import plan_reports
@@ -57,6 +58,7 @@ class Intake:
     desk: EventDesk
     translator: EventTranslator
     program_of: Mapping[str, str]
+    hearing: Hearing
 
     async def changed(self, told: Sequence[EventSeen], programs: Mapping[str, ProgramSeen]) -> tuple[EventSeen, ...]:
         """Return the events that are not held as they are told: most of a full read is, at most polls."""
@@ -125,6 +127,11 @@ class Intake:
         else:
             outcome, reason = (seen.IN if opted_in else seen.OUT), taken.commitment.opt_reason
         async with self.store.begin() as connection:
+            if event is not None and not notice.completed:
+                came = Outcome(program=ours, opted_in=opted_in, reason=reason)
+                heard = await self.hearing.hear_in(connection, replace(event, event_id=told.event_id), came)
+                if outcome == seen.REFUSED and heard.in_full:  # no power is asked, and the rest is done
+                    outcome, reason = seen.IN, heard.reason
             await seen.save_outcome(
                 connection, self.source, told.event_id, number=number, outcome=outcome, reason=reason
             )
@@ -139,6 +146,15 @@ class Intake:
             outcome=outcome,
             reason=reason,
         )
+
+    async def hear_again(self, *, after: datetime) -> None:
+        """Keep what open events say as it would be kept now: terms may have changed, or a process died between."""
+        async with self.store.begin() as connection:
+            known = await seen.open_events(connection, self.source, after=after)
+        for each in known.values():
+            if each.event is not None and each.outcome != seen.NEW:
+                came = Outcome(program=each.program, opted_in=each.outcome == seen.IN, reason=each.reason)
+                await self.hearing.hear(replace(each.event, event_id=each.event_id), came)
 
     def _notice(
         self,

@@ -25,6 +25,7 @@ from vpp.domain.time import floor_to
 from vpp.domain.ven3 import EventList, ProgramSeen, VenSeen
 from vpp.gateway import metrics
 from vpp.gateway.events import END_SLACK, EventDesk, PassOn
+from vpp.gateway.hearing import Hearing
 from vpp.gateway.ven3 import registration, reports, seen
 from vpp.gateway.ven3.figures import Figures
 from vpp.gateway.ven3.intake import Intake
@@ -89,7 +90,9 @@ class Openadr3Ven:
         self.name = client.name
         self._store, self._clock, self._client, self._terms = store, clock, client, terms
         self._desk = EventDesk(store, clock, client.name, terms.tenant_id, programs, decide, terms.seed, pass_on)
-        self._intake = Intake(store, clock, client.name, self._desk, translator, terms.program_of)
+        self._hearing = Hearing(store, clock, client.name, terms.tenant_id, terms.hearing)
+        self._intake = Intake(store, clock, client.name, self._desk, translator, terms.program_of, self._hearing)
+        self._heard_again = False
         self._reporter = Reporter3(store, clock, client, figures, ven_name=terms.wanted.name)
         self._subscriber = Subscriber(store, clock, client, url=terms.callback_url, client_name=terms.wanted.name)
         self._rng = random.Random(f"{terms.seed}\n{client.name}")
@@ -122,7 +125,8 @@ class Openadr3Ven:
                 await self._rest(due_at, not_before=began_at + WAKE_SPACING)
 
     async def leave(self) -> None:
-        """The VTN is no peer any more: its webhooks end. Events taken are ours to the end."""
+        """The VTN is no peer any more: its webhooks and limits end. Commitments taken are ours to the end."""
+        await self._hearing.leave()
         await self._subscriber.end()
 
     async def close(self) -> None:
@@ -192,12 +196,16 @@ class Openadr3Ven:
         session = self._session
         if session.synced_at is not None and self._clock.now() - session.synced_at < RESYNC:
             return
+        if not self._heard_again:
+            await self._intake.hear_again(after=self._clock.now())
+            self._heard_again = True
         programs = await self._client.programs()
         ven = await self._register()
         targets = tuple(dict.fromkeys([*(ven.targets if ven else ()), *self._terms.targets]))
         async with self._store.begin() as connection:
             await registration.save_ven(connection, self.name, ven, targets=targets, at=self._clock.now())
             await seen.prune(connection, self.name, before=self._clock.now() - KEPT)
+        await self._hearing.prune()
         session.programs = {program.program_id: program for program in programs}
         session.ven_id, session.targets = (ven.ven_id if ven else None), targets
         await self._subscriber.ensure(tuple(session.programs))
@@ -267,6 +275,7 @@ class Openadr3Ven:
             if gone.external_id == event_id:
                 after = await self._desk.withdraw(gone)
                 log.info("event withdrawn", source=self.name, event_id=event_id, state=after.state.value)
+        await self._hearing.withdraw({event_id})
         async with self._store.begin() as connection:
             if self._desk.pass_on is not None:  # also of an event that was none of ours to answer
                 await self._desk.pass_on(connection, event_id, None)

@@ -1,12 +1,13 @@
 """Room gateway, OpenADR 3 VEN: what is agreed with one VTN. Made by `vpp/bootstrap` from a peer."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from vpp.domain.errors import InvalidRequest
 from vpp.domain.peer import Peer
 from vpp.domain.ven3 import VenWanted
+from vpp.gateway.hearing import HearingTerms
 from vpp.gateway.ven3.callback import CALLBACK_PATH
 
 
@@ -28,6 +29,7 @@ class Ven3Terms:
         hears_mqtt: whether we listen to its broker, if it has one.
         poll_s: how often we ask [s].
         seed: fixes random starts and the jitter of retries.
+        hearing: what it may do beside asking for power.
     """
 
     tenant_id: str
@@ -38,6 +40,7 @@ class Ven3Terms:
     hears_mqtt: bool = False
     poll_s: float = 60.0
     seed: int = 0
+    hearing: HearingTerms = field(default_factory=HearingTerms)
 
     @classmethod
     def of(cls, peer: Peer, *, ven_name: str, poll_s: float, public_url: str | None, seed: int) -> "Ven3Terms":
@@ -46,7 +49,7 @@ class Ven3Terms:
         Keys of `peer.config` read here, beside those of `vpp.peering.NewPeer` (`ven_name`, `programs`, `poll_s`,
         `targets`): `resources` (names to have there), `attributes` (of our VEN: values by type), `create_ven`
         (false: only look for what is there) and `push` (`webhook`, `mqtt` or a list of both; polling goes on
-        beside them).
+        beside them), and those of `HearingTerms`.
 
         Args:
             ven_name: our name where the peer has none of its own for us.
@@ -74,6 +77,7 @@ class Ven3Terms:
             hears_mqtt=Push.MQTT in push,
             poll_s=_seconds(config, poll_s),
             seed=seed,
+            hearing=HearingTerms.of(peer),
         )
 
 
