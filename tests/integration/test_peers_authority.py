@@ -66,6 +66,14 @@ async def test_a_client_that_shows_its_secret_gets_a_token_that_any_process_take
     assert issuer.token_url == "http://127.0.0.1:8000/openadr3/3.1.0/auth/token"
 
 
+async def test_all_who_show_a_token_at_once_after_a_start_are_let_in(store: Store, clock: FixedClock) -> None:
+    peer, secret = await stored_peer(store)
+    token = await token_of(OwnAuthority(store, clock, SETTINGS), peer, secret)
+    restarted = OwnAuthority(store, clock, SETTINGS)
+    callers = await asyncio.gather(*(restarted.caller(token) for _ in range(8)))
+    assert [each and each.client_id for each in callers] == [peer.client_id] * 8
+
+
 async def test_wrong_secrets_unknown_clients_and_peers_that_do_not_come_to_us_get_nothing(
     store: Store, clock: FixedClock
 ) -> None:

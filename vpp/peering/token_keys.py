@@ -5,6 +5,7 @@ first and the old one taken away an hour later. Where there is no such file, key
 every `ROTATE_AFTER`; the one before verifies until no token of it can be left.
 """
 
+import asyncio
 import hashlib
 import secrets
 from collections.abc import Callable
@@ -48,6 +49,7 @@ class TokenKeys:
         self._keys: dict[str, TokenKey] = {}
         self._signing: TokenKey | None = None
         self._read_s = float("-inf")
+        self._reading: asyncio.Task[None] | None = None
 
     async def signing(self) -> TokenKey:
         """The key to sign with.
@@ -56,7 +58,7 @@ class TokenKeys:
             NotReady: the secret file holds a key that is too short.
         """
         if self._signing is None or self._ticks() - self._read_s > _READ_AGAIN_S:
-            await self._read()
+            await self._read_once()
         assert self._signing is not None  # noqa: S101 - reading makes one where there is none
         return self._signing
 
@@ -64,14 +66,26 @@ class TokenKeys:
         """The key with an id, or None; ids nobody has cost a query every few seconds, however many come."""
         age_s = self._ticks() - self._read_s
         if age_s > _READ_AGAIN_S or (key_id not in self._keys and age_s > _UNKNOWN_AGAIN_S):
-            await self._read()
+            await self._read_once()
         return self._keys.get(key_id)
 
+    async def _read_once(self) -> None:
+        """Read, or wait for the reading that is on its way: after a start, many ask before anything is known."""
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._read())
+            self._reading.add_done_callback(self._forget)
+        await asyncio.shield(self._reading)
+
+    def _forget(self, done: asyncio.Task[None]) -> None:
+        self._reading = None
+        if not done.cancelled():
+            done.exception()  # told to who waited; if nobody does any more, to nobody
+
     async def _read(self) -> None:
-        self._read_s = self._ticks()
         text = None if self._secrets is None else self._secrets.get(SECRET_NAME)
         found = await self._from_sql() if text is None else _from_file(text)
         self._signing, self._keys = found[0], {key.id: key for key in found}
+        self._read_s = self._ticks()
 
     async def _from_sql(self) -> list[TokenKey]:
         now = self._clock.now()
