@@ -28,9 +28,9 @@ from market.openadr2.codec import (
     Refused,
     Signer,
     Verifier,
-    decode,
     kind_of,
 )
+from market.openadr2.reading import Reader
 from market.openadr2.rendering import Renderer
 from market.openadr2.tls import shown_fingerprint, told_fingerprint
 from vpp.domain.errors import CallerForbidden, InvalidRequest, NotReady
@@ -140,8 +140,8 @@ class Openadr2Vtn:
         self._desk, self._options, self._messages, self._replay = desk, options, messages, replay
         self._renderer = Renderer(signer)
         self._guard = _Guard()
-        self._verifier = Verifier(self._guard, clock, required=options.require_signature)
-        self._limits = Limits(body_bytes=options.max_body_bytes)
+        verifier = Verifier(self._guard, clock, required=options.require_signature)
+        self._reader = Reader(verifier, Limits(body_bytes=options.max_body_bytes))
         self._vens = Buckets(options.ven_per_s, 10 * options.ven_per_s)
         self._addresses = Buckets(options.address_per_s, 10 * options.address_per_s)
         self._strangers = Buckets(options.stranger_per_s, 10 * options.stranger_per_s)
@@ -243,7 +243,7 @@ class Openadr2Vtn:
         try:
             caller_cert = self._certificate(request, trusted=trusted)
             self._guard.last = None
-            decoded = decode(body, verify=self._verifier, limits=self._limits)
+            decoded = self._reader.read(body)
         except Refused as refused:
             return self._refuse(refused, address, body)
         except InvalidRequest as error:
@@ -270,8 +270,7 @@ class Openadr2Vtn:
             return self._refuse(Refused(NOT_REGISTERED, "it is not signed", _request_id(message)), caller.address, body)
         sign = self._signs(message, party, caller)
         if isinstance(message, Poll) and self._desk.idle(message.ven_id, caller):
-            idle = Acknowledge(response=Response(), ven_id=message.ven_id)
-            return _xml(self._renderer.render(idle, sign=sign))
+            return _xml(self._renderer.idle(message.ven_id, sign=sign))
         try:
             answer, status = await self._desk.answer(message, caller), 200
         except CallerForbidden as error:

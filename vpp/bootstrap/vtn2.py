@@ -1,6 +1,7 @@
 """Room bootstrap: the process of our OpenADR 2.0b VTN (`vpp vtn`)."""
 
 import asyncio
+import gc
 import os
 import ssl
 from datetime import timedelta
@@ -72,6 +73,8 @@ async def vtn2(settings: Settings, *, host: str, port: int, with_parent: int | N
             guard = CallbackGuard(AddressRules()) if settings.openadr2_vtn_push_public_only else None
             pushing = PushLoop(desk, pusher, allowed=None if guard is None else guard.destination)
             await desk.open()
+            gc.collect()
+            gc.freeze()  # what is there now stays: looking through it again and again costs a tenth of every poll
             await server.start(host=host, port=port, tls=tls)
             log.info("OpenADR 2.0b VTN listens", host=host, port=port, vtn_id=desk.vtn_id, tls=tls is not None)
             loops = [desk.run(), pushing.run(), messages.run()]

@@ -108,7 +108,7 @@ def our_vtn(urls: ServerUrls, var_dir: Path, tenant: str, folder: Path | None) -
     log = (var_dir / f"{tenant}.log").open("wb")
     command = [sys.executable, "-m", "vpp", "vtn", "--port", str(port)]
     if os.environ.get("VPP_BENCH_PROFILE"):
-        command[1:3] = ["-m", "cProfile", "-o", f"{os.environ['VPP_BENCH_PROFILE']}-{tenant}", "-m", "vpp"]
+        command[1:3] = os.environ["VPP_BENCH_PROFILE"].format(tenant=tenant).split()
     process = subprocess.Popen(command, env={**os.environ, **given}, stdout=log, stderr=log)
     try:
         _wait_until_up(port, process, var_dir / f"{tenant}.log")
