@@ -49,7 +49,7 @@ def openadr(
     ] = None,
     callback_port: Annotated[int | None, typer.Option(min=1, max=65535, help="3: the port it leads to.")] = None,
     hostile: Annotated[bool, typer.Option("--hostile", help="2.0b: send a document type as well.")] = False,
-    timeout: Annotated[float, typer.Option(min=0.1, max=300, help="For one exchange [s].")] = 10.0,
+    timeout: Annotated[float, typer.Option(min=0.1, max=300, help="Seconds one exchange may take.")] = 10.0,
     json_to: JsonTo = None,
 ) -> None:
     """Check any OpenADR VTN as a black-box client; exits 0 only if no check failed.

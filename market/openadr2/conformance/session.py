@@ -135,7 +135,7 @@ class Session2:
     async def say(self, message: Openadr2Message, *, keep: bool = True) -> Answer:
         """Send a message to the service it belongs to."""
         response = getattr(message, "response", None)
-        request_id: str = getattr(message, "request_id", None) or getattr(response, "request_id", "")
+        request_id = str(getattr(message, "request_id", None) or getattr(response, "request_id", ""))
         body = encode(message, signer=self.signer)
         answer = await self.post(
             _SERVICE[type(message)], body, asked=kind_of(message), request_id=request_id, keep=keep
