@@ -46,6 +46,18 @@ async def tell(store: Store, event: GridEvent, *, at: datetime = NOON, tenant_id
         return await publish(connection, event, tenant_id=tenant_id, at=at, translator=TRANSLATOR)
 
 
+async def test_two_first_events_of_a_programme_told_at_once_are_both_told(told: Store) -> None:
+    async with told.begin() as first:
+        await publish(first, an_event("event-1"), at=NOON, **WORDS)
+        second = asyncio.create_task(tell(told, an_event("event-2")))
+        await asyncio.wait({second}, timeout=0.3)  # it waits for the name
+        assert not second.done()
+    assert (await second).changed
+    async with told.begin() as connection:
+        found = [await load_downstream(connection, name) for name in ("event-1", "event-2")]
+    assert all(each.openadr3_id is not None for each in found)
+
+
 ODD = (True, 3, 3.0, -0.0, 1e22, float("inf"), "text ☀", Point(1.0, -2.5), 5e-324, 0.1, 2**70)
 
 

@@ -13,7 +13,7 @@ from datetime import datetime
 from sqlalchemy import all_, any_, func, literal, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from vpp.domain.errors import InvalidRequest, NotFound
+from vpp.domain.errors import Conflict, InvalidRequest, NotFound
 from vpp.domain.grid_event import GridEvent, Target, TargetKind, Unsaid
 from vpp.domain.openadr3 import ObjectDraft, ObjectKind, ObjectQuery
 from vpp.domain.peer import PeerRole, Protocol
@@ -113,7 +113,13 @@ async def _program(connection: AsyncConnection, name: str, *, tenant_id: str, at
     if not 0 < len(name) <= MAX_PROGRAM_NAME:
         raise InvalidRequest("program", name, f"a name of 1 to {MAX_PROGRAM_NAME} characters")
     draft = ObjectDraft(kind=ObjectKind.PROGRAM, tenant_id=tenant_id, body={"programName": name})
-    return (await create_object(connection, draft, at=at, changes=changes)).id
+    try:
+        return (await create_object(connection, draft, at=at, changes=changes)).id
+    except Conflict:  # made in the same moment, by whoever told another event of it
+        found = await select_objects(connection, query)
+        if not found:
+            raise
+        return found[0].id
 
 
 async def _grant(connection: AsyncConnection, targets: Iterable[Target], *, tenant_id: str) -> None:
