@@ -344,11 +344,13 @@ class Openadr2Caller:
         fingerprint: of the certificate shown in TLS, by us or by the proxy we trust.
         signed_by: fingerprint of the certificate the message was signed with, and verified.
         address: where it came from, for logs and limits.
+        called: it answers on a connection that we opened; whether it is signed was seen to there.
     """
 
     fingerprint: str | None = None
     signed_by: str | None = None
     address: str = ""
+    called: bool = False
 
 
 @dataclass(frozen=True, slots=True)

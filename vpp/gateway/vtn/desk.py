@@ -198,6 +198,7 @@ class VtnDesk:
         if ven is None:
             raise Refused(NOT_REGISTERED, "this VEN is not known here")
         registration.check_certificate(room, ven.peer, caller)
+        registration.check_signed(caller, signs=ven.party is not None and ven.party.xml_signature)
         if not ven.is_registered:
             if isinstance(message, Poll):
                 return RequestReregistration(ven_id=message.ven_id)

@@ -151,7 +151,7 @@ class PushLoop:
     async def _take(self, ven: Ven, answer: Openadr2Message) -> None:
         """Treat what came back as what the VEN would have sent after a poll."""
         if not isinstance(answer, Acknowledge):
-            await self._desk.answer(answer, Openadr2Caller(fingerprint=ven.peer.fingerprint))
+            await self._desk.answer(answer, Openadr2Caller(fingerprint=ven.peer.fingerprint, called=True))
 
     def _put_off(self, peer_id: str, generation: int) -> None:
         now, before = self._room.clock.now(), self._waits.get(peer_id)

@@ -34,6 +34,7 @@ from vpp.gateway.vtn.queue import close_answered, close_kinds
 from vpp.gateway.vtn.room import Refused, Room, good
 from vpp.peering import find_peer, get_peer, tell_vtn2
 from vpp.store.tables.openadr2_vtn import vtn2_delivery, vtn2_registration
+from vpp.store.tables.peering import peer as peers
 
 MAX_ADDRESS = 2048
 
@@ -54,6 +55,7 @@ async def create(room: Room, message: CreateRegistration, caller: Openadr2Caller
     now = room.clock.now()
     async with room.store.begin() as connection:
         peer = await _peer_of(connection, room, message, caller)
+        await _one_at_a_time(connection, peer.id)
         held = await _held(connection, peer.id)
         ven_id = held.ven_id if held is not None else peer.party_id or f"VEN-{token_hex(8)}"
         if message.registration_id and held is not None and message.registration_id != held.registration_id:
@@ -104,6 +106,7 @@ async def cancel(room: Room, message: CancelRegistration, caller: Openadr2Caller
             raise Refused(INVALID_ID, "registrationID is not that of a VEN of ours")
         peer = await get_peer(connection, row.peer_id, tenant_id=room.tenant_id)
         check_certificate(room, peer, caller)
+        check_signed(caller, signs=row.xml_signature or peer.config.get("sign") is True)
         if row.cancelled_at is None:
             await end(connection, row.peer_id, "ven", at=now)
     await room.keeper.load_ven(row.peer_id)
@@ -126,6 +129,7 @@ async def confirmed(room: Room, message: CanceledRegistration, caller: Openadr2C
             raise Refused(INVALID_ID, "registrationID is not that of a VEN of ours")
         peer = await get_peer(connection, row.peer_id, tenant_id=room.tenant_id)
         check_certificate(room, peer, caller)
+        check_signed(caller, signs=row.xml_signature or peer.config.get("sign") is True)
         request_id = message.response.request_id
         sent = await close_answered(connection, peer.id, "CancelRegistration", request_id, "answered", at=now)
         if sent is not None:
@@ -166,6 +170,16 @@ def check_certificate(room: Room, peer: Peer, caller: Openadr2Caller) -> None:
         raise Refused(NOT_REGISTERED, "this VEN must show its certificate")
     if shown != {peer.fingerprint}:
         raise CallerForbidden(f"the certificate shown is not that of VEN {peer.name}")
+
+
+def check_signed(caller: Openadr2Caller, *, signs: bool) -> None:
+    """Hold a VEN that signs to it, also where its message does not name it.
+
+    Raises:
+        Refused: it is not signed.
+    """
+    if signs and caller.signed_by is None and not caller.called:
+        raise Refused(NOT_REGISTERED, "it is not signed")
 
 
 def _check(message: CreateRegistration) -> None:
@@ -241,6 +255,11 @@ async def _by_registration_id(connection: AsyncConnection, room: Room, registrat
         vtn2_registration.c.registration_id == registration_id, vtn2_registration.c.tenant_id == room.tenant_id
     )
     return (await connection.execute(query.with_for_update())).first()
+
+
+async def _one_at_a_time(connection: AsyncConnection, peer_id: str) -> None:
+    """A VEN that repeats itself before the first answer came gets the same ids twice, not ids of which one is void."""
+    await connection.execute(select(peers.c.id).where(peers.c.id == peer_id).with_for_update(key_share=True))
 
 
 async def _held(connection: AsyncConnection, peer_id: str) -> Row[Any] | None:
