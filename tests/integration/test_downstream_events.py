@@ -230,6 +230,7 @@ async def test_events_are_listed_by_whether_they_are_over_and_since_when_they_ch
         assert await current(START_AT + 26 * HOUR) == [], "a cancelled event without an end is told for a day"
 
 
+@pytest.mark.conformance("all", "one meaning", "what a protocol cannot say is reported")
 async def test_what_a_protocol_cannot_say_comes_back(told: Store) -> None:
     published = await tell(told, an_event(comment="hello"))
     assert [u.field for u in published.unsaid[Protocol.OPENADR2]] == ["comment"]

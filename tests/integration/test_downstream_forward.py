@@ -73,6 +73,7 @@ async def receive(store: Store, peer: Peer, event: GridEvent, *, at: datetime = 
         return await on_received(connection, peer, event, at=at, translator=TRANSLATOR, **more)
 
 
+@pytest.mark.conformance("all", "one meaning", "an event of a utility is passed on, changed and withdrawn with it")
 async def test_an_event_of_a_forwarding_peer_is_told_below_and_follows_the_one_above(kept: Store) -> None:
     peer = await a_vtn(kept, forward=True, forward_targets=["north"], forward_program="ours")
     event = an_event("x", modification_number=4, ramp_up=HOUR)
@@ -152,6 +153,7 @@ async def test_an_event_is_not_passed_on_without_end(kept: Store) -> None:
     assert (await receive(kept, peer, an_event("x@a@b@c"))).event is not None
 
 
+@pytest.mark.conformance("all", "one meaning", "an event told in 2.0b is an object of OpenADR 3")
 async def test_an_event_is_also_an_object_at_our_openadr3_vtn(kept: Store) -> None:
     heard = Heard()
     shelf = SqlObjectShelf(kept, FixedClock(), NobodyTold())
@@ -200,6 +202,7 @@ def an_object(**more: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@pytest.mark.conformance("all", "one meaning", "an event of OpenADR 3 is told in 2.0b")
 async def test_events_of_marked_programmes_reach_2_0b_as_they_change(kept: Store) -> None:
     heard = Heard()
     shelf = SqlObjectShelf(kept, FixedClock(), ForwardingChanges(heard, TRANSLATOR))

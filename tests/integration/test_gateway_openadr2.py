@@ -83,6 +83,7 @@ def _values(commitment: Commitment) -> list[float]:
     return [target.target_kw for target in commitment.targets]
 
 
+@pytest.mark.conformance("2.0b", "EiEvent", "VEN: optIn", peer="openleadr server 0.5.36")
 async def test_an_event_becomes_a_commitment_and_is_answered_with_opt_in(
     fleet_store: Store, present: FixedClock, vtn: StockVtn, ven: Openadr2Ven
 ) -> None:
@@ -97,6 +98,7 @@ async def test_an_event_becomes_a_commitment_and_is_answered_with_opt_in(
         assert (await connection.execute(select(openadr2_registration.c.ven_id))).scalars().all() == [VEN_ID]
 
 
+@pytest.mark.conformance("2.0b", "EiEvent", "VEN: optOut with the reason", peer="openleadr server 0.5.36")
 async def test_an_event_the_fleet_cannot_cover_is_answered_with_opt_out_and_the_reason(
     fleet_store: Store, present: FixedClock, vtn: StockVtn
 ) -> None:
@@ -109,6 +111,7 @@ async def test_an_event_the_fleet_cannot_cover_is_answered_with_opt_out_and_the_
     assert (taken.state, taken.opt_reason) == (CommitmentState.DECLINED, "350 of 400 kW are there")
 
 
+@pytest.mark.conformance("2.0b", "EiEvent", "VEN: modification before the event", peer="openleadr server 0.5.36")
 async def test_a_modification_before_the_event_replaces_its_targets(
     fleet_store: Store, present: FixedClock, vtn: StockVtn, ven: Openadr2Ven
 ) -> None:
@@ -122,6 +125,7 @@ async def test_a_modification_before_the_event_replaces_its_targets(
     assert vtn.opts == [("E1", 0, "optIn"), ("E1", 1, "optIn")]
 
 
+@pytest.mark.conformance("2.0b", "EiEvent", "VEN: modification during the event", peer="openleadr server 0.5.36")
 async def test_a_modification_during_the_event_holds_from_now_on(
     fleet_store: Store, present: FixedClock, vtn: StockVtn, ven: Openadr2Ven
 ) -> None:
@@ -137,6 +141,7 @@ async def test_a_modification_during_the_event_holds_from_now_on(
     assert vtn.opts[-1] == ("E1", 1, "optIn")
 
 
+@pytest.mark.conformance("2.0b", "EiEvent", "VEN: cancellation before the event", peer="openleadr server 0.5.36")
 async def test_a_cancellation_before_the_event_ends_it_and_is_confirmed(
     fleet_store: Store, present: FixedClock, vtn: StockVtn, ven: Openadr2Ven
 ) -> None:
@@ -150,6 +155,7 @@ async def test_a_cancellation_before_the_event_ends_it_and_is_confirmed(
     assert vtn.server.events[VEN_ID] == []
 
 
+@pytest.mark.conformance("2.0b", "EiEvent", "VEN: cancellation during the event", peer="openleadr server 0.5.36")
 async def test_a_cancellation_during_the_event_ends_what_is_owed_now(
     fleet_store: Store, present: FixedClock, vtn: StockVtn, ven: Openadr2Ven
 ) -> None:
@@ -165,6 +171,7 @@ async def test_a_cancellation_during_the_event_ends_what_is_owed_now(
     assert vtn.opts[-1] == ("E1", 1, "optIn")
 
 
+@pytest.mark.conformance("2.0b", "EiEvent", "VEN: implied cancellation", peer="openleadr server 0.5.36")
 async def test_an_event_the_utility_no_longer_lists_is_withdrawn(
     fleet_store: Store, present: FixedClock, vtn: StockVtn, ven: Openadr2Ven
 ) -> None:
@@ -237,6 +244,7 @@ async def test_an_event_whose_telling_was_lost_is_asked_for(
     assert vtn.opts == [("E1", 0, "optIn")]
 
 
+@pytest.mark.conformance("2.0b", "EiEvent", "VEN: startafter is drawn once and kept", peer="openleadr server 0.5.36")
 async def test_a_random_start_is_drawn_once(
     fleet_store: Store, present: FixedClock, vtn: StockVtn, ven: Openadr2Ven
 ) -> None:
@@ -253,6 +261,9 @@ async def test_a_random_start_is_drawn_once(
     assert (changed.start_offset_s, changed.window) == (first.start_offset_s, first.window)
 
 
+@pytest.mark.conformance(
+    "2.0b", "EiEvent", "VEN: response codes for what it does not understand", peer="openleadr server 0.5.36"
+)
 async def test_a_signal_we_do_not_understand_is_refused_with_its_code_and_leaves_no_commitment(
     fleet_store: Store, present: FixedClock, vtn: StockVtn, ven: Openadr2Ven
 ) -> None:
@@ -281,6 +292,9 @@ async def test_a_change_we_do_not_understand_ends_our_part_before_the_event(
     assert (vtn.heard[-1]["response_code"], vtn.heard[-1]["opt_type"]) == (460, "optOut")
 
 
+@pytest.mark.conformance(
+    "2.0b", "EiRegisterParty", "VEN: registers anew where it is no longer known", peer="openleadr server 0.5.36"
+)
 async def test_a_utility_that_forgot_us_gets_a_new_registration(
     fleet_store: Store, present: FixedClock, vtn: StockVtn, ven: Openadr2Ven
 ) -> None:
@@ -293,6 +307,9 @@ async def test_a_utility_that_forgot_us_gets_a_new_registration(
     assert set(vtn.opts) == {("E1", 0, "optIn")}
 
 
+@pytest.mark.conformance(
+    "2.0b", "EiRegisterParty", "VEN: registration is tried for ever", peer="openleadr server 0.5.36"
+)
 async def test_we_never_give_up_on_a_utility_that_is_down(
     fleet_store: Store, present: FixedClock, unused_tcp_port: int
 ) -> None:
@@ -306,6 +323,7 @@ async def test_we_never_give_up_on_a_utility_that_is_down(
             assert vtn.registrations == 1
 
 
+@pytest.mark.conformance("2.0b", "EiReport", "VEN: periodic reports outlive a restart", peer="openleadr server 0.5.36")
 async def test_reports_flow_while_an_event_runs_and_outlive_our_restart(
     fleet_store: Store, present: FixedClock
 ) -> None:
@@ -339,6 +357,7 @@ async def test_reports_flow_while_an_event_runs_and_outlive_our_restart(
         assert (await connection.execute(query)).scalar_one() == 2
 
 
+@pytest.mark.conformance("2.0b", "EiReport", "VEN: oadrCancelReport", peer="openleadr server 0.5.36")
 async def test_a_cancelled_report_stops(fleet_store: Store, present: FixedClock) -> None:
     async with stock_vtn(reports_every=MINUTE) as vtn:
         vtn.announce(dispatch_event("E1", present.now(), 400.0))

@@ -67,6 +67,7 @@ async def topics_of(objects: Objects) -> list[tuple[str, tuple[str, ...]]]:
     ]
 
 
+@pytest.mark.conformance("3.1.0", "subscriptions", "VTN: objects and operations of a subscription")
 async def test_a_subscriber_is_told_of_the_operations_and_kinds_it_asked_for(objects: Objects) -> None:
     ven = await objects.client("ven-1")
     await objects.subscribe(ven, CALLBACK, ["EVENT"], ["CREATE", "DELETE"])
@@ -92,6 +93,7 @@ SIGHT: list[tuple[Sequence[str], Any, Sequence[str], tuple[str, ...] | None]] = 
 """Targets granted, asked for and on the event, and those shown (None: it is not told at all)."""
 
 
+@pytest.mark.conformance("3.1.0", "subscriptions", "VTN: notifications heed granted targets")
 async def test_a_ven_is_told_only_of_targets_it_asked_for_and_was_granted(objects: Objects) -> None:
     for number, (granted, asked, on_event, seen) in enumerate(SIGHT):
         for by in ("peer", "ven", "resource"):

@@ -36,6 +36,7 @@ def challenge(*, rules: AddressRules = ON_LOOPBACK, names: Names | None = None, 
     return CallbackChallenge(CallbackClient(CallbackGuard(rules, resolve=names), **more))  # type: ignore[arg-type]
 
 
+@pytest.mark.conformance("3.1.0", "subscriptions", "VTN: no callbacks into private networks")
 @pytest.mark.parametrize(
     "address",
     [
@@ -130,6 +131,7 @@ async def test_the_certificate_must_be_the_named_hosts_though_the_connection_goe
             await challenge(names=names).check(f"https://ven.example.com:{there.port}/callback")
 
 
+@pytest.mark.conformance("3.1.0", "subscriptions", "VTN: callback challenge")
 @pytest.mark.parametrize("form", ["{}", '"{}"', '{{"echo": "{}"}}', "\n{}\n"])
 async def test_the_challenge_is_met_by_saying_the_same_text(there: Receiver, form: str) -> None:
     there.echo_form = form

@@ -154,6 +154,7 @@ def jsoned(message: aiomqtt.Message) -> Any:
     return json.loads(message.payload)  # type: ignore[arg-type]
 
 
+@pytest.mark.conformance("3.1.0", "notifiers", "VTN: access by topic at a real broker", peer="mosquitto")
 @pytest.mark.parametrize("version", ["3.1.1", "5"])
 async def test_each_client_may_subscribe_to_its_own_topics_only_and_publish_to_none(
     store: Store, objects: Objects, broker: MqttBroker, version: str
@@ -201,6 +202,7 @@ async def test_two_instances_of_a_client_with_a_token_each_do_not_lock_each_othe
         assert await other.allowed(f"{BASE}/open/#")
 
 
+@pytest.mark.conformance("3.1.0", "notifiers", "VTN: a targeted event by MQTT", peer="mosquitto")
 async def test_a_targeted_event_reaches_the_vens_it_is_for_and_business_logic_and_nobody_else(
     store: Store, objects: Objects, broker: MqttBroker
 ) -> None:

@@ -60,6 +60,7 @@ def names(told: list[Received]) -> list[str]:
     return [each.json()["object"]["programName"] for each in told]
 
 
+@pytest.mark.conformance("3.1.0", "subscriptions", "VTN: notification body, bearer token and HMAC")
 async def test_a_notification_says_what_happened_and_shows_who_says_it(objects: Objects, there: Receiver) -> None:
     await subscribed(objects, there, token="wörd")
     program = await objects.program("prögram", targets=["g1"])
@@ -83,6 +84,7 @@ async def test_without_a_token_nothing_is_signed_and_none_is_sent(objects: Objec
     assert not {"authorization", "webhook-signature"} & set(there.told[0].headers)
 
 
+@pytest.mark.conformance("3.0.1", "subscriptions", "VTN: notifications in the words of 3.0.1")
 async def test_a_subscription_of_the_older_version_hears_its_words(objects: Objects, there: Receiver) -> None:
     await subscribed(objects, there, version=OLDER_VERSION)
     program = await objects.change(await objects.program(), programDescriptions=[])
@@ -109,6 +111,7 @@ async def test_order_is_kept_over_failures_and_nothing_is_told_twice(objects: Ob
     assert await waiting(objects) == 0
 
 
+@pytest.mark.conformance("3.1.0", "subscriptions", "VTN: back-off")
 async def test_waits_double_up_to_five_minutes(objects: Objects, there: Receiver) -> None:
     await subscribed(objects, there)
     await objects.program()
@@ -125,6 +128,7 @@ async def test_waits_double_up_to_five_minutes(objects: Objects, there: Receiver
     assert len(there.told) == 8
 
 
+@pytest.mark.conformance("3.1.0", "subscriptions", "VTN: broken callbacks are marked")
 async def test_a_callback_that_keeps_failing_is_marked_broken_tried_seldom_and_mends_itself(
     objects: Objects, there: Receiver
 ) -> None:

@@ -50,6 +50,7 @@ async def revoke(store: Store, clock: FixedClock, peer: Peer) -> None:
         await revoke_peer(connection, peer.id, at=clock.now())
 
 
+@pytest.mark.conformance("3.x", "auth", "VTN: tokens of its own")
 async def test_a_client_that_shows_its_secret_gets_a_token_that_any_process_takes(
     store: Store, clock: FixedClock
 ) -> None:
@@ -90,6 +91,7 @@ async def test_wrong_secrets_unknown_clients_and_peers_that_do_not_come_to_us_ge
     assert [await authority.grant(*each, None) for each in tried] == [None] * len(tried)
 
 
+@pytest.mark.conformance("3.x", "auth", "VTN: a token ends with its time")
 async def test_a_token_ends_with_its_time(store: Store, clock: FixedClock) -> None:
     peer, secret = await stored_peer(store)
     authority = OwnAuthority(store, clock, SETTINGS)

@@ -105,6 +105,7 @@ async def ask(store: Store, clock: FixedClock, configured: Settings, *tokens: st
     return [await authority.caller(each) for each in tokens]
 
 
+@pytest.mark.conformance("3.x", "auth", "VTN: tokens of another OAuth server, by its JWKS")
 async def test_rsa_and_ec_tokens_are_taken_for_the_peer_they_name(
     store: Store, clock: FixedClock, server: Server
 ) -> None:
@@ -219,6 +220,7 @@ async def test_keys_that_were_fetched_outlast_a_server_that_is_broken(server: Se
     assert server.fetched == 3
 
 
+@pytest.mark.conformance("3.x", "auth", "VTN: its scopes and roles are mapped")
 async def test_its_words_are_mapped_to_our_scopes_and_roles(store: Store, clock: FixedClock, server: Server) -> None:
     await stored_peer(store, "site", client_id="site")
     await stored_peer(store, "grid", role=PeerRole.BL, client_id="grid")

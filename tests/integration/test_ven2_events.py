@@ -77,6 +77,7 @@ def declined_changes() -> float | None:
     return REGISTRY.get_sample_value("vpp_gateway_declined_changes", {"source": "openadr2:utility"})
 
 
+@pytest.mark.conformance("2.0b", "EiEvent", "VEN: an event that is no longer cancelled is taken again")
 async def test_a_cancelled_event_stated_again_before_its_start_is_taken_again_and_answered(
     fleet_store: Store, present: FixedClock, vtn: ScriptedVtn, ven: Openadr2Ven
 ) -> None:
@@ -94,6 +95,7 @@ async def test_a_cancelled_event_stated_again_before_its_start_is_taken_again_an
     assert [opt[:3] for opt in vtn.opts if opt[1] == 2] == [("E1", 2, "in")]
 
 
+@pytest.mark.conformance("2.0b", "EiEvent", "VEN: the same while it runs")
 async def test_a_cancelled_event_stated_again_while_it_runs_is_owed_from_now_on(
     fleet_store: Store, present: FixedClock, vtn: ScriptedVtn, ven: Openadr2Ven
 ) -> None:

@@ -87,6 +87,7 @@ async def until(condition: Callable[[], Any]) -> None:
             await asyncio.sleep(0.02)
 
 
+@pytest.mark.conformance("2.0b", "EiEvent", "VEN: several VTNs at once, each with its own ids")
 async def test_the_same_event_id_of_two_utilities_is_two_commitments_with_an_answer_each(
     fleet_store: Store, two: tuple[ScriptedVtn, ScriptedVtn]
 ) -> None:

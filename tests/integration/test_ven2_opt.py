@@ -58,6 +58,7 @@ async def pass_minutes(ven: Openadr2Ven, clock: FixedClock, minutes: int, *, ste
         await ven.step()
 
 
+@pytest.mark.conformance("2.0b", "EiEvent", "VEN: an opt that changes is told")
 async def test_a_fleet_that_can_no_longer_opts_out_once_and_in_again_when_it_can(
     fleet_store: Store, present: FixedClock, vtn: ScriptedVtn, ven: Openadr2Ven, fleet: Fleet
 ) -> None:
@@ -157,6 +158,7 @@ async def declare(store: Store, clock: FixedClock, *, peer: str | None = None) -
         )
 
 
+@pytest.mark.conformance("2.0b", "EiOpt", "VEN: oadrCreateOpt and oadrCancelOpt")
 async def test_a_declared_window_is_told_once_and_taken_back_once(
     fleet_store: Store, present: FixedClock, vtn: ScriptedVtn, ven: Openadr2Ven
 ) -> None:
@@ -205,6 +207,9 @@ async def test_a_window_the_utility_refuses_is_not_told_again_and_the_refusal_ke
     assert "451" in refusal
 
 
+@pytest.mark.conformance(
+    "2.0b", "EiOpt", "VEN: a VTN without EiOpt is served all the same", peer="openleadr server 0.5.36"
+)
 async def test_a_stock_vtn_without_the_opt_service_goes_on_as_ever(fleet_store: Store, present: FixedClock) -> None:
     async with stock_vtn() as stock, running_ven(fleet_store, present, stock.url) as ven:
         await declare(fleet_store, present)

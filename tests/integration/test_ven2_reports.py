@@ -65,6 +65,7 @@ async def pending(store: Store) -> int:
         return int((await connection.execute(select(func.count()).select_from(openadr2_report_request))).scalar_one())
 
 
+@pytest.mark.conformance("2.0b", "EiReport", "VEN: metadata of TELEMETRY_USAGE, TELEMETRY_STATUS and HISTORY_USAGE")
 async def test_power_energy_status_and_history_are_offered_with_their_units(vtn: ScriptedVtn, ven: Openadr2Ven) -> None:
     await ven.step()
     (offered,) = vtn.all(m.RegisterReports)
@@ -92,6 +93,7 @@ async def test_power_and_energy_of_one_report_come_together_while_an_event_runs(
     assert confirmed.pending == ("R1",)
 
 
+@pytest.mark.conformance("2.0b", "EiReport", "VEN: TELEMETRY_STATUS")
 async def test_status_says_online_and_what_is_owed_and_delivered_and_comes_without_an_event_too(
     fleet_store: Store, present: FixedClock, vtn: ScriptedVtn, ven: Openadr2Ven
 ) -> None:
@@ -121,6 +123,7 @@ async def test_status_says_overridden_while_an_event_runs_that_we_declined(
     assert [value for _, _, value in values(vtn)] == [ResourceStatus(online=True, overridden=True)]
 
 
+@pytest.mark.conformance("2.0b", "EiReport", "VEN: HISTORY_USAGE of a window")
 async def test_history_of_a_window_is_sent_once_without_what_no_event_covers(
     fleet_store: Store, present: FixedClock, vtn: ScriptedVtn, ven: Openadr2Ven
 ) -> None:
@@ -140,6 +143,7 @@ async def test_history_of_a_window_is_sent_once_without_what_no_event_covers(
     assert await pending(fleet_store) == 0
 
 
+@pytest.mark.conformance("2.0b", "EiReport", "VEN: one-shot reports")
 async def test_a_single_value_is_sent_once_as_soon_as_telemetry_can_tell_it(
     fleet_store: Store, present: FixedClock, vtn: ScriptedVtn, ven: Openadr2Ven, fleet: Fleet
 ) -> None:
@@ -155,6 +159,7 @@ async def test_a_single_value_is_sent_once_as_soon_as_telemetry_can_tell_it(
     assert await pending(fleet_store) == 0
 
 
+@pytest.mark.conformance("2.0b", "EiReport", "VEN: oadrCancelReport with reportToFollow")
 @pytest.mark.parametrize("to_follow", [True, False])
 async def test_a_cancelled_report_ends_with_or_without_what_is_pending(
     fleet_store: Store, present: FixedClock, vtn: ScriptedVtn, ven: Openadr2Ven, to_follow: bool
@@ -203,6 +208,7 @@ async def test_a_utility_that_asks_for_our_offers_gets_them_by_its_own_request(
     assert await pending(fleet_store) == 1
 
 
+@pytest.mark.conformance("2.0b", "EiReport", "VEN: code 461 for what it does not offer")
 async def test_what_is_finer_older_or_other_than_offered_is_refused_and_the_rest_taken(
     present: FixedClock, vtn: ScriptedVtn, ven: Openadr2Ven
 ) -> None:

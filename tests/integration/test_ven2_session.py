@@ -52,6 +52,7 @@ def known_by(vtn: ScriptedVtn) -> list[tuple[str | None, str | None]]:
     return [(asked.ven_id, asked.registration_id) for asked in vtn.all(m.CreateRegistration)]
 
 
+@pytest.mark.conformance("2.0b", "EiRegisterParty", "VEN: oadrRequestReregistration")
 async def test_a_utility_that_asks_for_it_gets_a_new_registration_under_the_ids_it_gave(
     fleet_store: Store, present: FixedClock, vtn: ScriptedVtn, ven: Openadr2Ven
 ) -> None:
@@ -88,6 +89,7 @@ async def test_a_utility_that_refuses_our_old_ids_is_asked_as_by_a_stranger(
     assert vtn.all(m.Poll)[-1].ven_id == "ven-8"
 
 
+@pytest.mark.conformance("2.0b", "EiRegisterParty", "VEN: cancellation by the VTN")
 async def test_a_registration_the_utility_ends_is_confirmed_and_asked_for_again_and_what_we_owe_stays(
     fleet_store: Store, present: FixedClock, vtn: ScriptedVtn, ven: Openadr2Ven
 ) -> None:
@@ -128,6 +130,7 @@ async def test_we_take_our_leave_and_forget_the_utility_even_where_it_does_not_h
         assert (await connection.execute(select(openadr2_registration))).all() == []
 
 
+@pytest.mark.conformance("2.0b", "Messages", "VEN: a clock offset for each VTN")
 @pytest.mark.parametrize(
     ("ahead", "moved"), [(10 * MINUTE, 10 * MINUTE), (2 * SECOND, 0 * SECOND), (5 * HOUR, 0 * SECOND)]
 )

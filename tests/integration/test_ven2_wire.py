@@ -70,6 +70,9 @@ def ours(mine: Certified, authority: TestAuthority) -> dict[str, Any]:
     return {"cert_path": mine.cert, "key_path": mine.key, "ca_path": authority.path, "timeout_s": 5.0}
 
 
+@pytest.mark.conformance(
+    "2.0b", "Security", "VEN: mutual TLS, the VTN's certificate pinned", peer="openleadr server 0.5.36"
+)
 async def test_events_flow_over_mutual_tls_with_the_certificate_pinned(
     fleet_store: Store, present: FixedClock, authority: TestAuthority, pair: tuple[Certified, Certified]
 ) -> None:
@@ -131,6 +134,7 @@ def sign_and_check(server: OpenADRServer, *, shown: Certified, expected: str, ch
     server.app.middlewares.append(check)
 
 
+@pytest.mark.conformance("2.0b", "Security", "VEN: XML signatures both ways", peer="openleadr server 0.5.36")
 async def test_signed_messages_pass_both_ways_with_a_stock_vtn(
     fleet_store: Store, present: FixedClock, pair: tuple[Certified, Certified]
 ) -> None:
@@ -148,6 +152,7 @@ async def test_signed_messages_pass_both_ways_with_a_stock_vtn(
     assert {"oadrCreatePartyRegistration", "oadrPoll", "oadrCreatedEvent"} <= set(checked)
 
 
+@pytest.mark.conformance("2.0b", "Security", "VEN: what is not signed as it must be changes nothing")
 async def test_what_is_not_signed_as_it_must_be_changes_nothing(
     fleet_store: Store, present: FixedClock, authority: TestAuthority
 ) -> None:

@@ -64,6 +64,7 @@ async def _activate(store: Store, clock: FixedClock) -> None:
         await advance(connection, before, after, at=clock.now(), what="began")
 
 
+@pytest.mark.conformance("3.x", "events", "VEN: the whole life of an event")
 async def test_an_event_is_accepted_changed_and_withdrawn_in_both_versions(
     fleet_store: Store, clock: FixedClock, vtn: FakeVtn
 ) -> None:
@@ -99,6 +100,7 @@ async def test_an_event_told_again_unchanged_changes_nothing(
     assert await _only(fleet_store) == first
 
 
+@pytest.mark.conformance("3.x", "events", "VEN: cancellation during the event")
 async def test_an_event_can_be_cancelled_while_it_runs(
     fleet_store: Store, clock: FixedClock, vtn31: FakeVtn, ven: Openadr3Ven
 ) -> None:
@@ -234,6 +236,7 @@ async def test_units_an_event_leaves_out_are_its_programmes(
     assert (await _only(fleet_store)).state is CommitmentState.ACCEPTED
 
 
+@pytest.mark.conformance("3.1.0", "events", "VEN: asks by targets")
 async def test_an_event_aimed_at_our_targets_is_asked_for(
     fleet_store: Store, clock: FixedClock, vtn31: FakeVtn
 ) -> None:
@@ -244,6 +247,7 @@ async def test_an_event_aimed_at_our_targets_is_asked_for(
     assert (await _only(fleet_store)).state is CommitmentState.ACCEPTED
 
 
+@pytest.mark.conformance("3.x", "events", "VEN: randomizeStart")
 async def test_the_random_start_is_drawn_once_and_survives_a_restart(
     fleet_store: Store, clock: FixedClock, vtn31: FakeVtn
 ) -> None:
@@ -314,6 +318,7 @@ async def test_a_vtn_that_fails_is_asked_again_and_one_that_asks_for_patience_is
     assert (await _only(fleet_store)).state is CommitmentState.ACCEPTED
 
 
+@pytest.mark.conformance("3.x", "vens", "VEN: makes its ven and resources once")
 async def test_our_ven_and_its_resources_are_made_once(fleet_store: Store, clock: FixedClock, vtn: FakeVtn) -> None:
     wanted = VenWanted(name="vpp", attributes={"MAX_POWER_EXPORT": (500.0,)}, resources=("north", "south"))
     for lost in ("POST /vens", "nothing"):

@@ -67,6 +67,7 @@ def event(clock: FixedClock, program_id: str, *values: float, **more: Any) -> di
     } | more
 
 
+@pytest.mark.conformance("3.1.0", "events", "VEN against our VTN: the whole life of an event")
 @BOTH
 async def test_an_event_lives_its_whole_life_at_our_own_vtn(vtn: Vtn, clock: FixedClock, base: str) -> None:
     bl: Client = vtn.client("bl", base)

@@ -120,6 +120,7 @@ async def test_we_subscribe_once_and_again_when_the_vtn_has_forgotten(
     assert vtn.objects["subscriptions"] == {}
 
 
+@pytest.mark.conformance("3.x", "events", "VEN: falls back to polling")
 async def test_a_vtn_that_cannot_push_is_polled_all_the_same(
     fleet_store: Store, clock: FixedClock, vtn: FakeVtn
 ) -> None:
@@ -133,6 +134,7 @@ async def test_a_vtn_that_cannot_push_is_polled_all_the_same(
     assert len(vtn.objects["subscriptions"]) == 1  # the one whose answer was lost has been replaced
 
 
+@pytest.mark.conformance("3.x", "subscriptions", "VEN: webhooks")
 async def test_a_webhook_wakes_the_loop_which_asks_the_vtn_itself(
     fleet_store: Store, clock: FixedClock, vtn: FakeVtn, caller: httpx.AsyncClient
 ) -> None:
@@ -160,6 +162,7 @@ async def _passed(clock: FixedClock, store: Store) -> bool:
     return await commitments(store) == 1
 
 
+@pytest.mark.conformance("3.1.0", "subscriptions", "VEN: answers the challenge")
 async def test_a_challenge_is_said_back_once_we_expect_a_vtn(
     fleet_store: Store, clock: FixedClock, vtn: FakeVtn, caller: httpx.AsyncClient
 ) -> None:
@@ -202,6 +205,7 @@ async def test_a_notification_that_is_not_the_vtns_wakes_nobody(
             await alarm.of(SOURCE).wait()
 
 
+@pytest.mark.conformance("3.1.0", "notifiers", "VEN: MQTT", peer="mosquitto")
 async def test_a_message_of_the_vtns_broker_wakes_the_loop(
     fleet_store: Store, clock: FixedClock, vtn: FakeVtn, tmp_path: Path
 ) -> None:

@@ -58,6 +58,7 @@ def told(report: dict[str, Any]) -> list[tuple[str, list[Any]]]:
     ]
 
 
+@pytest.mark.conformance("3.x", "reports", "VEN: a report for each interval")
 async def test_each_interval_is_reported_when_it_has_passed(
     fleet_store: Store, clock: FixedClock, vtn: FakeVtn, figures: SetFigures
 ) -> None:
@@ -85,6 +86,7 @@ async def test_the_loop_comes_back_when_a_report_falls_due(
         assert await ven.step() == clock.now() + 2 * HOUR + GRACE
 
 
+@pytest.mark.conformance("3.x", "reports", "VEN: reports are durable, and sent once")
 async def test_reports_due_while_we_were_down_are_made_up_for_and_none_is_sent_twice(
     fleet_store: Store, clock: FixedClock, vtn31: FakeVtn, figures: SetFigures
 ) -> None:
@@ -195,6 +197,7 @@ async def test_a_report_the_vtn_refuses_is_not_sent_again(
     assert "404" in refused
 
 
+@pytest.mark.conformance("3.x", "reports", "VEN: OPERATING_STATE")
 async def test_the_operating_state_tells_that_we_declined(
     fleet_store: Store, clock: FixedClock, vtn31: FakeVtn
 ) -> None:

@@ -48,6 +48,7 @@ def serving(folder: Path, *, require_client: bool = True) -> ssl.SSLContext:
     return server_context(cert, key, folder / "ca.crt", require_client=require_client)
 
 
+@pytest.mark.conformance("2.0b", "Security", "VTN: a TLS client certificate is bound to one venID, RSA and EC")
 @pytest.mark.parametrize("kind", ["rsa", "ec"])
 async def test_a_certificate_speaks_for_its_own_ven_only(
     store: Store, clock: FixedClock, folder: Path, kind: str
@@ -74,6 +75,7 @@ async def test_a_certificate_speaks_for_its_own_ven_only(
             assert (await ven.register()).response.code == NOT_REGISTERED
 
 
+@pytest.mark.conformance("2.0b", "Security", "VTN: client certificates are required where that is set")
 async def test_without_a_certificate_of_the_authoritys_there_is_no_connection(
     store: Store, clock: FixedClock, folder: Path
 ) -> None:
@@ -121,6 +123,7 @@ def test_what_a_proxy_tells_is_read_in_every_way_proxies_tell_it() -> None:
         told_fingerprint("sha256")
 
 
+@pytest.mark.conformance("2.0b", "Security", "VTN: XML signatures, with replay protection")
 @pytest.mark.parametrize("kind", ["rsa", "ec"])
 async def test_a_ven_that_signs_is_answered_signed_and_its_messages_count_once(
     store: Store, clock: FixedClock, kind: str
@@ -153,6 +156,7 @@ async def test_a_ven_that_signs_is_answered_signed_and_its_messages_count_once(
         assert (await ven.post("OadrPoll", encode(Poll(ven_id="a"), signer=signer))).status_code == 200
 
 
+@pytest.mark.conformance("2.0b", "Security", "VTN: signatures may be required of everybody")
 async def test_where_signatures_are_required_nothing_goes_unsigned(store: Store, clock: FixedClock) -> None:
     await add_ven(store, clock, "a")
     options = {"require_signature": True, "sign_all": True}
@@ -164,6 +168,7 @@ async def test_where_signatures_are_required_nothing_goes_unsigned(store: Store,
     assert decode(refused.content).message.response.code == NOT_REGISTERED
 
 
+@pytest.mark.conformance("2.0b", "Messages", "VTN: what cannot be read is refused with a response code")
 async def test_what_is_no_message_gets_an_answer_and_changes_nothing(store: Store, clock: FixedClock) -> None:
     bomb = b'<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "cc">]><a>&b;</a>'
     half = encode(RequestEvents(request_id="r1", ven_id="a")).replace(b"<ei:venID>a</ei:venID>", b"")
@@ -188,6 +193,7 @@ async def test_what_is_no_message_gets_an_answer_and_changes_nothing(store: Stor
         assert (await http.post(f"{vtn.url}/OadrPoll", content=encode(Poll(ven_id="who")))).status_code == 200
 
 
+@pytest.mark.conformance("2.0b", "Simple HTTP", "VTN: a limit for each VEN")
 async def test_too_many_requests_of_one_ven_wait_and_others_do_not(store: Store, clock: FixedClock) -> None:
     for name in ("a", "b"):
         await add_ven(store, clock, name)
@@ -259,6 +265,7 @@ async def test_a_connection_that_says_nothing_is_closed_and_one_too_many_as_well
             writer.close()
 
 
+@pytest.mark.conformance("2.0b", "EiEvent", "VTN: a lost reply loses no event")
 async def test_a_reply_that_is_lost_loses_nothing(store: Store, clock: FixedClock) -> None:
     await add_ven(store, clock, "a")
     await tell(store, clock, an_event("e1", clock.now() + timedelta(hours=1)))

@@ -49,6 +49,7 @@ async def store(shared_url: str, redis_url: str) -> AsyncIterator[Store]:
         yield store
 
 
+@pytest.mark.conformance("2.0b", "OadrPoll", "VTN: an event is told until oadrCreatedEvent answers it")
 async def test_an_event_is_told_on_every_poll_until_it_is_answered(store: Store, clock: FixedClock) -> None:
     await add_ven(store, clock, "a")
     async with running_vtn(store, clock) as vtn, raw_ven(vtn.url, "a") as ven:
@@ -84,6 +85,9 @@ async def test_a_ven_that_has_yet_to_decide_is_told_anew_only_after_its_poll_int
         assert await ven.told() == [("e1", 1, "far")]
 
 
+@pytest.mark.conformance(
+    "2.0b", "EiEvent", "VTN: modification before and during the event, modificationNumber in order"
+)
 async def test_a_change_before_and_during_the_event_is_told_and_older_answers_do_not_count(
     store: Store, clock: FixedClock
 ) -> None:
@@ -111,6 +115,7 @@ async def test_a_change_before_and_during_the_event_is_told_and_older_answers_do
     assert (answer.opt_in, answer.answered_modification) == (True, 2)
 
 
+@pytest.mark.conformance("2.0b", "EiEvent", "VTN: eventStatus far, near, active, completed")
 async def test_status_goes_far_near_active_completed_and_then_the_event_is_dropped(
     store: Store, clock: FixedClock
 ) -> None:
@@ -136,6 +141,7 @@ async def test_a_status_nobody_answers_is_told_three_times_and_no_more(store: St
         assert [await ven.told() for _ in range(4)] == [[("e1", 0, "completed")]] * 3 + [[]]
 
 
+@pytest.mark.conformance("2.0b", "EiEvent", "VTN: oadrResponseRequired never")
 async def test_without_an_answer_wanted_each_change_is_told_once_and_again_when_asked(
     store: Store, clock: FixedClock
 ) -> None:
@@ -151,6 +157,7 @@ async def test_without_an_answer_wanted_each_change_is_told_once_and_again_when_
         assert [await ven.told(), await ven.told()] == [[("e1", 1, "cancelled")], []]
 
 
+@pytest.mark.conformance("2.0b", "EiEvent", "VTN: cancellation, told until it is acknowledged")
 async def test_a_cancellation_is_told_until_acknowledged_beside_what_still_stands(
     store: Store, clock: FixedClock
 ) -> None:
@@ -180,6 +187,7 @@ async def test_who_was_never_told_of_a_cancelled_event_hears_nothing_of_it(store
         assert (await ven.answer("e7", 0)).code == INVALID_ID
 
 
+@pytest.mark.conformance("2.0b", "EiEvent", "VTN: order of events, and replyLimit")
 async def test_events_are_listed_active_first_then_by_priority_then_by_start_and_cut_to_the_limit(
     store: Store, clock: FixedClock
 ) -> None:
@@ -194,6 +202,7 @@ async def test_events_are_listed_active_first_then_by_priority_then_by_start_and
             assert [each.event.event_id for each in asked.events] == order[:limit]
 
 
+@pytest.mark.conformance("2.0b", "EiEvent", "VTN: eiTarget by venID, group, resource and party")
 async def test_targets_choose_vens_by_id_group_resource_and_party_and_name_nobody_else(
     store: Store, clock: FixedClock
 ) -> None:
@@ -283,6 +292,7 @@ async def test_a_ven_that_registers_anew_is_told_everything_again_and_keeps_its_
     assert answer.opt_in is False
 
 
+@pytest.mark.conformance("2.0b", "EiEvent", "VTN: events and answers survive a restart")
 async def test_nothing_told_or_answered_is_lost_with_the_process(store: Store, clock: FixedClock) -> None:
     await add_ven(store, clock, "a")
     event = await tell(store, clock, an_event("e1", clock.now() + HOUR))

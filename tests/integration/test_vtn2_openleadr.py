@@ -97,6 +97,7 @@ async def living(url: str, *, report: bool = False) -> AsyncIterator[Client]:
         await client.stock.stop()
 
 
+@pytest.mark.conformance("2.0b", "EiEvent", "VTN: the whole life of an event", peer="openleadr client 0.5.36")
 async def test_an_event_is_told_modified_before_and_during_and_cancelled(store: Store, clock: FixedClock) -> None:
     await add_ven(store, clock, "a")
     event = await tell(store, clock, an_event("e1", clock.now() + HOUR, 5.0, 6.0))
@@ -127,6 +128,7 @@ async def test_an_event_is_told_modified_before_and_during_and_cancelled(store: 
     assert (answer.opt_in, answer.answered_modification, answer.code) == (False, 3, 200)
 
 
+@pytest.mark.conformance("2.0b", "EiReport", "VTN: the whole life of a report", peer="openleadr client 0.5.36")
 @pytest.mark.parametrize("once", [True, False])
 async def test_a_report_is_offered_asked_for_and_sent(store: Store, clock: FixedClock, once: bool) -> None:
     peer = await add_ven(store, clock, "a")
@@ -159,6 +161,7 @@ async def test_a_report_is_offered_asked_for_and_sent(store: Store, clock: Fixed
             await vtn.heard(lambda: not vtn.desk.room.view.vens[peer.id].queue)
 
 
+@pytest.mark.conformance("2.0b", "EiOpt", "VTN: create and cancel", peer="openleadr client 0.5.36")
 async def test_an_opt_of_the_clients_own_counts_and_is_taken_back(store: Store, clock: FixedClock) -> None:
     await add_ven(store, clock, "a")
     await tell(store, clock, an_event("e1", clock.now() + HOUR))
@@ -178,6 +181,7 @@ async def test_an_opt_of_the_clients_own_counts_and_is_taken_back(store: Store, 
         assert await opted() == (True, None)
 
 
+@pytest.mark.conformance("2.0b", "EiRegisterParty", "VTN: oadrRequestReregistration", peer="openleadr client 0.5.36")
 async def test_a_ven_is_asked_to_register_anew_and_does_so_by_itself(store: Store, clock: FixedClock) -> None:
     peer = await add_ven(store, clock, "a")
     async with running_vtn(store, clock) as vtn, living(vtn.url) as client:
@@ -190,6 +194,9 @@ async def test_a_ven_is_asked_to_register_anew_and_does_so_by_itself(store: Stor
         assert not vtn.desk.room.view.vens[peer.id].is_registered
 
 
+@pytest.mark.conformance(
+    "2.0b", "EiRegisterParty", "VTN: registrations survive a restart", peer="openleadr client 0.5.36"
+)
 async def test_a_client_goes_on_with_a_vtn_that_started_anew(store: Store, clock: FixedClock) -> None:
     await add_ven(store, clock, "a")
     async with running_vtn(store, clock) as vtn, living(vtn.url) as client:

@@ -121,6 +121,7 @@ async def offering(ven: RawVen) -> None:
     assert answer.response == Response(200, "OK", "o1")
 
 
+@pytest.mark.conformance("2.0b", "EiRegisterParty", "VTN: query, create, register again with the same ids")
 async def test_a_ven_registers_by_id_or_name_keeps_its_ids_and_strangers_do_not(
     store: Store, clock: FixedClock
 ) -> None:
@@ -156,6 +157,7 @@ async def test_a_ven_registers_by_id_or_name_keeps_its_ids_and_strangers_do_not(
         ]
 
 
+@pytest.mark.conformance("2.0b", "EiRegisterParty", "VTN: cancellation from either side")
 async def test_a_registration_ends_from_either_side_and_comes_back_with_the_same_ids(
     store: Store, clock: FixedClock
 ) -> None:
@@ -183,6 +185,7 @@ async def test_a_registration_ends_from_either_side_and_comes_back_with_the_same
     assert (state.cancelled_by, state.waiting) == ("vtn", 0)
 
 
+@pytest.mark.conformance("2.0b", "EiRegisterParty", "VTN: oadrRequestReregistration until it is heeded")
 async def test_a_ven_is_asked_to_register_anew_until_it_does(store: Store, clock: FixedClock) -> None:
     peer = await add_ven(store, clock, "a")
     async with running_vtn(store, clock) as vtn, raw_ven(vtn.url, "a") as ven:
@@ -231,6 +234,7 @@ async def test_a_revoked_peer_is_nobody(store: Store, clock: FixedClock) -> None
         assert [each.peer_id for each in await ven_states(connection, tenant_id="t1")] == [again.id]
 
 
+@pytest.mark.conformance("2.0b", "EiReport", "VTN: register, create, update, cancel")
 async def test_a_report_is_offered_asked_for_sent_corrected_and_ended(store: Store, clock: FixedClock) -> None:
     peer = await add_ven(store, clock, "a")
     async with running_vtn(store, clock) as vtn, raw_ven(vtn.url, "a") as ven:
@@ -273,6 +277,7 @@ async def test_a_report_is_offered_asked_for_sent_corrected_and_ended(store: Sto
         assert isinstance(await ven.poll(), Acknowledge)
 
 
+@pytest.mark.conformance("2.0b", "EiReport", "VTN: report requests survive a restart of either side")
 async def test_reports_asked_for_go_on_after_either_side_starts_anew(store: Store, clock: FixedClock) -> None:
     peer = await add_ven(
         store, clock, "a", config={"reports": {"TELEMETRY_USAGE": {"granularity_s": 60, "back_s": 300}}}
@@ -314,6 +319,7 @@ async def test_a_ven_that_sends_values_has_taken_the_request_without_saying_so(s
     assert request.state == "running"
 
 
+@pytest.mark.conformance("2.0b", "EiReport", "VTN: one-shot reports and TELEMETRY_STATUS")
 async def test_a_single_value_and_a_status_are_reports_too(store: Store, clock: FixedClock) -> None:
     peer = await add_ven(store, clock, "a")
     nothing = timedelta(0)
@@ -328,6 +334,7 @@ async def test_a_single_value_and_a_status_are_reports_too(store: Store, clock: 
     assert (request.state, value.value) == ("done", status)
 
 
+@pytest.mark.conformance("2.0b", "EiReport", "VTN: a refused report, and metadata asked of the VTN")
 async def test_a_ven_that_refuses_a_report_is_believed_and_one_that_asks_for_ours_is_told(
     store: Store, clock: FixedClock
 ) -> None:
@@ -352,6 +359,7 @@ async def test_a_ven_that_refuses_a_report_is_believed_and_one_that_asks_for_our
         assert (await ven.say("EiRegisterParty", RequestReregistration(ven_id="a"))).response.code == COMPLIANCE_ERROR
 
 
+@pytest.mark.conformance("2.0b", "EiOpt", "VTN: an opt for an event, and its cancellation")
 async def test_an_opt_for_an_event_overrides_its_answer_until_it_is_taken_back(store: Store, clock: FixedClock) -> None:
     await add_ven(store, clock, "a")
     await tell(store, clock, an_event("e1", NOON + timedelta(hours=1)))

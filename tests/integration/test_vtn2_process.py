@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import httpx
+import pytest
 
 from market.openadr2.vtn import PREFIX
 from tests.builders_processes import eventually, free_port, vpp_process
@@ -32,6 +33,7 @@ async def test_a_vtn_whose_parent_has_gone_stops() -> None:
         await watch_parent(os.getpid())
 
 
+@pytest.mark.conformance("2.0b", "EiEvent", "VTN: killed in the middle of an event, nothing is lost")
 async def test_a_vtn_killed_mid_event_is_started_again_and_nothing_is_lost(store: Store, tmp_path: Path) -> None:
     clock, port = SystemClock(), free_port()
     url = f"http://127.0.0.1:{port}{PREFIX}"

@@ -129,6 +129,7 @@ async def pushing(vtn: Vtn, clock: FixedClock, **options: Any) -> AsyncIterator[
         await pusher.close()
 
 
+@pytest.mark.conformance("2.0b", "Push", "VTN: events are pushed to VENs that do not poll")
 async def test_a_ven_that_does_not_poll_is_pushed_every_change_and_reminded_until_it_answers(
     store: Store, clock: FixedClock
 ) -> None:
@@ -176,6 +177,7 @@ async def test_a_push_that_fails_is_repeated_after_a_restart_and_when_its_wait_i
         assert heard.events()[-1] == [("e1", 0, "far")]
 
 
+@pytest.mark.conformance("2.0b", "Push", "VTN: report requests and cancellations are pushed")
 async def test_reports_and_the_end_of_a_registration_are_pushed_and_their_answers_taken(
     store: Store, clock: FixedClock
 ) -> None:

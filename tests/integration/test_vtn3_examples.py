@@ -87,6 +87,7 @@ def _wrapped(part: dict[str, Any]) -> dict[str, Any]:
     return event_body("p", payloadDescriptors=[part])
 
 
+@pytest.mark.conformance("3.1.0", "objects", "VTN: every example of the definition is kept as it was")
 async def test_every_example_that_can_be_posted_comes_back_as_it_was(vtn: Vtn) -> None:
     shared_vectors("openadr3", "spec_examples")
     desk = Desk(vtn)

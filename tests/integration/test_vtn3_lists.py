@@ -45,6 +45,7 @@ async def _events(vtn: Vtn, program: str, names: range, **more: Any) -> None:
         await vtn.bl.post("/events", event_body(program, eventName=f"e{number:02}", **more))
 
 
+@pytest.mark.conformance("3.x", "objects", "VTN: a stable order")
 async def test_pages_follow_the_order_of_creation_whatever_was_changed_since(vtn: Vtn, program: str) -> None:
     await _events(vtn, program, range(7))
     third = (await vtn.bl.get("/events"))[2]
@@ -54,6 +55,7 @@ async def test_pages_follow_the_order_of_creation_whatever_was_changed_since(vtn
     assert pages == [["e00", "e01", "e02"], ["e03", "e04", "e05"], ["e06"], []]
 
 
+@pytest.mark.conformance("3.x", "objects", "VTN: skip and limit")
 async def test_a_page_holds_fifty_where_nothing_is_said_and_none_where_that_is_asked(vtn: Vtn, program: str) -> None:
     await asyncio.gather(*(vtn.bl.post("/events", event_body(program)) for _ in range(52)))
     assert len(await vtn.bl.get("/events")) == 50
@@ -107,6 +109,7 @@ NO_QUERIES = (
 )  # fmt: skip
 
 
+@pytest.mark.conformance("3.x", "objects", "VTN: bounds of skip and limit")
 async def test_a_query_that_cannot_be_is_refused(vtn: Vtn) -> None:
     for query in NO_QUERIES:
         answer = await vtn.bl.send("GET", f"/events?{query}")
@@ -150,6 +153,7 @@ async def test_each_kind_is_found_by_what_its_operation_names(vtn: Vtn, program:
     assert await found("/programs", programName="q", unheardOf="x") == [other]
 
 
+@pytest.mark.conformance("3.x", "objects", "VTN: filter by targets")
 async def test_targets_select_what_has_any_of_them_and_leave_out_what_has_none(vtn: Vtn, program: str) -> None:
     for name, targets in (("none", None), ("a", ["a"]), ("ab", ["a", "b"]), ("c", ["c"])):
         await vtn.bl.post("/events", event_body(program, eventName=name, targets=targets))
@@ -159,6 +163,7 @@ async def test_targets_select_what_has_any_of_them_and_leave_out_what_has_none(v
     assert len(await vtn.bl.get("/events")) == 4
 
 
+@pytest.mark.conformance("3.1.0", "events", "VTN: `active`")
 async def test_active_leaves_out_what_is_over_and_nothing_else(vtn: Vtn, program: str) -> None:
     period = {"start": START, "duration": "PT1H"}
     endless = {"start": START, "duration": "P9999Y"}

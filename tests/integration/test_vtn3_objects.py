@@ -46,6 +46,7 @@ def _writer(vtn: Vtn, path: str) -> Any:
     return vtn.ven1 if path in ("reports", "subscriptions") else vtn.bl
 
 
+@pytest.mark.conformance("3.1.0", "objects", "VTN: all operations of all six kinds")
 async def test_every_kind_is_created_read_replaced_and_deleted(vtn: Vtn) -> None:
     made = await _one_of_each(vtn)
     for path, created in reversed(made.items()):
@@ -69,6 +70,7 @@ async def test_every_kind_is_created_read_replaced_and_deleted(vtn: Vtn) -> None
         assert await writer.status("DELETE", one) == 404
 
 
+@pytest.mark.conformance("3.1.0", "objects", "VTN: id, times and objectType in bodies are ignored")
 async def test_what_only_the_vtn_says_is_ignored_in_bodies(vtn: Vtn, program: str) -> None:
     lies = {"id": "mine", "createdDateTime": "yesterday", "modificationDateTime": None, "objectType": "VEN"}
     event = await vtn.bl.post("/events", event_body(program) | lies)
@@ -80,6 +82,7 @@ async def test_what_only_the_vtn_says_is_ignored_in_bodies(vtn: Vtn, program: st
     assert at_of(changed["modificationDateTime"]) == vtn.clock.now()
 
 
+@pytest.mark.conformance("3.1.0", "objects", "VTN: 409 for a name that is taken")
 async def test_names_are_unique_where_the_definition_says_so(vtn: Vtn, program: str) -> None:
     assert await vtn.bl.status("POST", "/programs", json={"programName": "p"}) == 409
     other = await vtn.bl.post("/programs", {"programName": "q"})
@@ -161,6 +164,7 @@ async def test_what_nobody_can_be_told_of_is_not_done(vtn: Vtn, program: str) ->
     assert await vtn.bl.get("/events") == [event]
 
 
+@pytest.mark.conformance("3.1.0", "objects", "VTN: explicit nulls, times with a zone")
 async def test_nulls_are_taken_for_fields_left_out_and_times_without_a_zone_for_utc(vtn: Vtn, program: str) -> None:
     body = event_body(
         program,
@@ -183,6 +187,7 @@ async def test_nulls_are_taken_for_fields_left_out_and_times_without_a_zone_for_
     assert set(bare) == SERVER_SET | {"programID"}
 
 
+@pytest.mark.conformance("3.1.0", "events", "VTN: custom payload types are kept")
 async def test_unknown_payloads_and_numbers_are_kept_as_they_came(vtn: Vtn, program: str) -> None:
     values = [
         1,
@@ -247,6 +252,7 @@ BAD = {
 }
 
 
+@pytest.mark.conformance("3.1.0", "objects", "VTN: 400 with a problem that names the field")
 async def test_bodies_that_break_the_schema_are_refused_in_words(vtn: Vtn) -> None:
     for name, (path, body) in BAD.items():
         answer = await vtn.bl.send("POST", path, json=body)
@@ -256,6 +262,7 @@ async def test_bodies_that_break_the_schema_are_refused_in_words(vtn: Vtn) -> No
     assert vtn.changes.changes == []
 
 
+@pytest.mark.conformance("3.1.0", "objects", "VTN: problem bodies everywhere")
 async def test_what_is_no_operation_is_answered_with_a_problem_too(vtn: Vtn) -> None:
     for method, path, status in (("GET", "/nothing", 404), ("GET", "/programs/", 404), ("PATCH", "/programs", 405)):
         answer = await vtn.bl.send(method, path)

@@ -36,6 +36,7 @@ async def _resource(vtn: Vtn, ven_id: str, name: str, *targets: str, client: str
     return await vtn.bl.post("/resources", body | {"targets": list(targets)})
 
 
+@pytest.mark.conformance("3.1.0", "privacy", "VTN: clientID is stamped from the token")
 async def test_the_vtn_stamps_the_client_of_the_token_on_what_a_ven_creates(vtn: Vtn, program: str) -> None:
     event = await vtn.bl.post("/events", event_body(program))
     ven = await vtn.ven1.post("/vens", {"objectType": "VEN_VEN_REQUEST", "venName": "v", "clientID": "ven2-client"})
@@ -49,6 +50,7 @@ async def test_the_vtn_stamps_the_client_of_the_token_on_what_a_ven_creates(vtn:
         assert created["clientID"] == "ven1-client"
 
 
+@pytest.mark.conformance("3.1.0", "privacy", "VTN: object privacy in lists")
 async def test_a_ven_sees_only_what_carries_its_client_and_business_logic_sees_all(vtn: Vtn, program: str) -> None:
     event = await vtn.bl.post("/events", event_body(program))
     for client in (vtn.ven1, vtn.ven2):
@@ -71,6 +73,7 @@ async def test_a_ven_that_has_nothing_is_answered_with_an_empty_list(vtn: Vtn) -
     assert await vtn.ven2.get("/vens") == []
 
 
+@pytest.mark.conformance("3.1.0", "privacy", "VTN: object privacy of single objects")
 async def test_what_is_another_vens_does_not_exist_for_a_ven(vtn: Vtn, program: str) -> None:
     event = await vtn.bl.post("/events", event_body(program))
     ven = await vtn.bl.post("/vens", ven_body())
@@ -118,6 +121,7 @@ async def test_targets_that_are_requested_and_not_granted_open_nothing(vtn: Vtn,
     assert await vtn.ven2.get("/events", targets=["g1"]) == [], "it has no ven at all"
 
 
+@pytest.mark.conformance("3.1.0", "privacy", "VTN: granted and requested targets open what is targeted")
 async def test_targets_that_are_granted_on_a_ven_or_its_resources_and_requested_open(vtn: Vtn, program: str) -> None:
     ven = await vtn.bl.post("/vens", ven_body(targets=["g1"]))
     await _resource(vtn, ven["id"], "r", "r1")
@@ -154,6 +158,7 @@ async def test_a_target_taken_from_a_ven_closes_what_it_opened(vtn: Vtn, program
     assert await vtn.ven1.get("/events", targets=["g1"]) == []
 
 
+@pytest.mark.conformance("3.1.0", "privacy", "VTN: target hiding")
 async def test_targets_that_were_not_requested_or_not_granted_are_hidden(vtn: Vtn, program: str) -> None:
     await vtn.bl.post("/vens", ven_body(targets=["g1", "g2"]))
     event = await vtn.bl.post("/events", event_body(program, targets=["g1", "g2", "secret"]))
@@ -170,6 +175,7 @@ async def test_targets_of_a_vens_own_objects_are_not_hidden(vtn: Vtn) -> None:
     assert wish["targets"] == ["g1"]
 
 
+@pytest.mark.conformance("3.1.0", "privacy", "VTN: only business logic grants targets")
 async def test_only_business_logic_writes_targets_of_vens_and_resources(vtn: Vtn) -> None:
     mine = {"objectType": "VEN_VEN_REQUEST", "venName": "v"}
     ven = await vtn.ven1.post("/vens", mine | {"targets": ["all"]})
@@ -183,6 +189,7 @@ async def test_only_business_logic_writes_targets_of_vens_and_resources(vtn: Vtn
     assert await vtn.ven1.get("/events", targets=["all"]) == []
 
 
+@pytest.mark.conformance("3.1.0", "privacy", "VTN: BL and VEN requests are told apart")
 async def test_a_ven_may_not_pass_for_business_logic_nor_the_reverse(vtn: Vtn) -> None:
     assert await vtn.ven1.status("POST", "/vens", json=ven_body(targets=["g1"])) == 403
     assert await vtn.bl.status("POST", "/vens", json={"objectType": "VEN_VEN_REQUEST", "venName": "v"}) == 400

@@ -122,6 +122,7 @@ def test_the_documents_have_the_operations_this_is_about() -> None:
     assert len(OPERATIONS) == 30 + 13 + 30
 
 
+@pytest.mark.conformance("3.x", "auth", "VTN: 401 without a token (3.0.1: 403)")
 @pytest.mark.parametrize(("version", "method", "path"), OPERATIONS)
 async def test_without_a_token_no_operation_is_open(
     vtn: tuple[httpx.AsyncClient, FixedAuthority], version: str, method: str, path: str
@@ -135,6 +136,7 @@ async def test_without_a_token_no_operation_is_open(
             assert status == (401 if 401 in listed else 403)
 
 
+@pytest.mark.conformance("3.x", "auth", "VTN: scopes of every operation")
 @pytest.mark.parametrize(("version", "method", "path"), OPERATIONS)
 async def test_a_token_opens_what_its_scope_is_for_and_nothing_else(
     vtn: tuple[httpx.AsyncClient, FixedAuthority], version: str, method: str, path: str

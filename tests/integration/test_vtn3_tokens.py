@@ -48,6 +48,7 @@ async def vtn(module_database_url: str, clock: FixedClock) -> AsyncIterator[Vtn]
         yield found
 
 
+@pytest.mark.conformance("3.x", "auth", "VTN: /auth/token by Basic and form, expires_in")
 @pytest.mark.parametrize("base", [NEW, OLD])
 async def test_a_client_gets_a_token_by_basic_or_by_form(http: httpx.AsyncClient, base: str) -> None:
     encoded = ("bl-client", quote_plus(SECRET))
@@ -65,6 +66,7 @@ async def test_a_client_gets_a_token_by_basic_or_by_form(http: httpx.AsyncClient
         assert "write_events" in token["scope"].split()
 
 
+@pytest.mark.conformance("3.x", "auth", "VTN: errors of /auth/token")
 @pytest.mark.parametrize(
     ("form", "auth", "error"),
     [
@@ -121,6 +123,7 @@ async def test_secrets_are_not_written_into_the_message_log(http: httpx.AsyncCli
     assert "secret" not in str(notes)
 
 
+@pytest.mark.conformance("3.1.0", "auth", "VTN: /auth/server")
 async def test_the_token_endpoint_is_told_to_anybody(http: httpx.AsyncClient) -> None:
     answer = await http.get(f"{NEW}/auth/server")
     assert answer.json() == {"tokenURL": f"{ORIGIN}{NEW}/auth/token"}
@@ -140,11 +143,13 @@ async def test_without_a_broker_there_are_webhooks_and_no_topics(http: httpx.Asy
     assert (await http.get(f"{NEW}/notifiers/mqtt/topics/programs", headers=bl)).status_code == 404
 
 
+@pytest.mark.conformance("3.1.0", "notifiers", "VTN: /notifiers")
 async def test_a_broker_is_told_to_whoever_shows_a_token(vtn: Vtn) -> None:
     assert (await vtn.ven1.get("/notifiers"))["MQTT"]["authentication"]["username"] == "ven1-client"
     assert await vtn.client(None).get("/notifiers") == {"WEBHOOK": True}
 
 
+@pytest.mark.conformance("3.1.0", "notifiers", "VTN: topics by scope and object")
 async def test_topics_are_told_of_what_the_caller_may_see(vtn: Vtn) -> None:
     program = await vtn.bl.post("/programs", {"programName": "p", "targets": ["g1"]})
     mine = await vtn.bl.post("/vens", ven_body(targets=["g1"]))

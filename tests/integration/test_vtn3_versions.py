@@ -27,6 +27,7 @@ async def program(vtn: Vtn) -> str:
 OLD_TARGETS = [{"type": "GROUP", "values": ["g1", "g2"]}, {"type": "VEN_NAME", "values": ["v1"]}]
 
 
+@pytest.mark.conformance("3.0.1", "objects", "VTN: typed targets over the same objects")
 async def test_targets_of_the_older_version_are_values_in_the_newer_and_keep_their_types(
     vtn: Vtn, program: str
 ) -> None:
@@ -71,6 +72,7 @@ async def test_fields_of_programs_that_the_newer_version_dropped_are_kept(vtn: V
     assert await vtn.bl.get(f"/programs/{made['id']}") == made
 
 
+@pytest.mark.conformance("3.0.1", "reports", "VTN: programID of reports")
 async def test_a_report_names_its_program_in_the_older_version(vtn: Vtn, program: str) -> None:
     event = await vtn.bl.post("/events", event_body(program))
     new = await vtn.ven1.post("/reports", report_body(event["id"]))
@@ -83,6 +85,7 @@ async def test_a_report_names_its_program_in_the_older_version(vtn: Vtn, program
     assert [each["id"] for each in await old.get("/reports", programID=program)] == [new["id"], made["id"]]
 
 
+@pytest.mark.conformance("3.0.1", "objects", "VTN: required fields of 3.0.1")
 async def test_the_older_version_requires_what_the_newer_does_not(vtn: Vtn, program: str) -> None:
     old = vtn.client("bl", OLD)
     assert await old.status("POST", "/events", json={"programID": program}) == 400
@@ -93,6 +96,7 @@ async def test_the_older_version_requires_what_the_newer_does_not(vtn: Vtn, prog
     assert told["intervalPeriod"] == {"duration": "PT1H", "start": "0001-01-01T00:00:00Z"}
 
 
+@pytest.mark.conformance("3.0.1", "resources", "VTN: resources below their ven")
 async def test_resources_stand_below_their_ven_in_the_older_version(vtn: Vtn) -> None:
     old = vtn.client("bl", OLD)
     ven, other = [await vtn.bl.post("/vens", ven_body(venName=name)) for name in ("v", "w")]

@@ -29,6 +29,7 @@ def _refusal(body: bytes, **about: object) -> Refused:
     return refused.value
 
 
+@pytest.mark.conformance("2.0b", "Messages", "no document type")
 @pytest.mark.parametrize(
     "text",
     [
@@ -75,6 +76,7 @@ def test_the_bound_on_the_size_is_the_callers() -> None:
     assert _refusal(POLL, limits=Limits(body_bytes=len(POLL) - 1)).code == m.DEPLOYMENT_ERROR
 
 
+@pytest.mark.conformance("2.0b", "Messages", "bounds on depth, elements and size")
 @pytest.mark.parametrize("depth", [41, 250, 9_000, 100_000])
 def test_deep_nesting_is_refused(depth: int) -> None:
     refused = _refusal(b"<a>" * depth + b"</a>" * depth)

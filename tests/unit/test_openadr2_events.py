@@ -79,6 +79,7 @@ def _item(name: str, units: str, scale: str = "none", description: str = "") -> 
     )
 
 
+@pytest.mark.conformance("2.0b", "EiEvent", "every signal of the profile")
 @pytest.mark.parametrize(
     ("name", "kind", "type_"),
     [
@@ -249,6 +250,7 @@ def test_every_kind_of_target_is_kept_for_event_and_signal() -> None:
     assert back.event.targets == event.targets
 
 
+@pytest.mark.conformance("2.0b", "EiEvent", "a cancellation counts whatever its signals")
 def test_a_cancelled_event_is_one_whatever_its_signals() -> None:
     (told,) = _told(_event(status="cancelled", number="3", wanted="never"))
     assert (told.status, told.event.cancelled, told.event.modification_number) == (EventStatus.CANCELLED, True, 3)

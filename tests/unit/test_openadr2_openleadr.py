@@ -234,6 +234,7 @@ WRITTEN_BY_OPENLEADR: list[tuple[str, dict[str, Any], m.Openadr2Message]] = [
 ]
 
 
+@pytest.mark.conformance("2.0b", "Messages", "messages are read", peer="openleadr 0.5.36")
 @pytest.mark.parametrize(("kind", "payload", "expected"), WRITTEN_BY_OPENLEADR, ids=lambda part: str(part)[:30])
 def test_what_openleadr_writes_is_read(kind: str, payload: dict[str, Any], expected: m.Openadr2Message) -> None:
     decoded = decode(create_message(kind, **payload).encode(), lenient=False)
@@ -298,6 +299,7 @@ def _read_by_openleadr(message: m.Openadr2Message) -> tuple[str, dict[str, Any]]
 OURS = [(expected, kind) for kind, _, expected in WRITTEN_BY_OPENLEADR]
 
 
+@pytest.mark.conformance("2.0b", "Messages", "messages are written", peer="openleadr 0.5.36")
 @pytest.mark.parametrize(("message", "kind"), OURS, ids=lambda part: str(part)[:30])
 def test_what_we_write_is_read_by_openleadr(message: m.Openadr2Message, kind: str) -> None:
     read, payload = _read_by_openleadr(message)

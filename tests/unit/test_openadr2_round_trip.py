@@ -21,6 +21,7 @@ def test_there_is_a_strategy_for_every_message() -> None:
     assert set(MESSAGES) == set(get_args(m.Openadr2Message))
 
 
+@pytest.mark.conformance("2.0b", "Messages", "every message is read back as it was written")
 @pytest.mark.parametrize("kind", MESSAGES, ids=lambda kind: kind.__name__)
 def test_every_message_is_read_back_as_it_was_written(kind: type) -> None:
     @settings(max_examples=25, deadline=None)

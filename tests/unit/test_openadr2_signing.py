@@ -40,6 +40,7 @@ def _refused(body: bytes, verifier: Verifier | None = None) -> str:
     return refused.value.reason
 
 
+@pytest.mark.conformance("2.0b", "Security", "XML signatures, RSA and EC")
 @pytest.mark.parametrize("kind", ["ec", "rsa"])
 def test_a_signed_message_is_read_and_names_its_signer(kind: str) -> None:
     signer = _signer(kind)
@@ -48,6 +49,7 @@ def test_a_signed_message_is_read_and_names_its_signer(kind: str) -> None:
     assert signer.fingerprint == certificate_fingerprint(key_pair(kind, "us")[0])  # as the field writes it
 
 
+@pytest.mark.conformance("2.0b", "Security", "signatures are verified both ways", peer="openleadr 0.5.36")
 @pytest.mark.parametrize("kind", ["ec", "rsa"])
 def test_openleadr_verifies_ours_and_we_verify_openleadrs(kind: str) -> None:
     """openleadr takes no message older than 5 s, hence the machine's clock."""
@@ -115,6 +117,7 @@ def test_a_certificate_counts_in_its_own_time_only() -> None:
     assert "is not valid now" in _refused(body, _verifier(long_after))
 
 
+@pytest.mark.conformance("2.0b", "Security", "ReplayProtect")
 def test_a_message_counts_once() -> None:
     verifier, body = _verifier(), encode(POLL, signer=_signer())
     decode(body, verify=verifier)

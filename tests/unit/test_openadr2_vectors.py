@@ -101,6 +101,7 @@ def _read(name: str) -> bytes:
     return path.read_bytes()
 
 
+@pytest.mark.conformance("2.0b", "Messages", "invalid messages are refused with the right code")
 @pytest.mark.parametrize("name", INVALID)
 def test_an_invalid_message_is_refused_with_its_code_and_its_request_id(name: str) -> None:
     for lenient in (True, False):
@@ -109,6 +110,7 @@ def test_an_invalid_message_is_refused_with_its_code_and_its_request_id(name: st
         assert (refused.value.code, refused.value.request_id) == INVALID[name]
 
 
+@pytest.mark.conformance("2.0b", "Messages", "valid messages are read to their meaning")
 @pytest.mark.parametrize("name", MEANS)
 def test_a_valid_message_means_what_it_says(name: str) -> None:
     assert decode(_read(name), lenient=False).message == MEANS[name]

@@ -40,6 +40,7 @@ def pages_of(all_objects: list[dict[str, Any]], *, cap: int = LIMIT, skips: bool
     return fetch
 
 
+@pytest.mark.conformance("3.x", "objects", "VEN: paging")
 @pytest.mark.parametrize("count", [0, 1, 9, 10, 49, 50, 51, 100, 130])
 @pytest.mark.parametrize("cap", [50, 25, 10])
 async def test_every_page_is_read_whatever_the_vtn_gives_at_once(count: int, cap: int) -> None:
@@ -81,6 +82,7 @@ async def vtn(clock: FixedClock) -> AsyncIterator[FakeVtn]:
         yield served
 
 
+@pytest.mark.conformance("3.x", "auth", "VEN: token cache")
 async def test_a_token_is_used_until_shortly_before_it_expires(clock: FixedClock, vtn: FakeVtn) -> None:
     vtn.odd.expires_in = 600
     async with client_of(clock, vtn.url) as client:
@@ -157,6 +159,7 @@ async def test_a_secret_is_not_sent_in_the_clear_because_the_vtn_says_so(clock: 
             await client.programs()
 
 
+@pytest.mark.conformance("3.x", "auth", "VEN: finds out the version")
 @pytest.mark.parametrize("version", ["3.1.0", "3.0.1"])
 @pytest.mark.parametrize("suffix", ["", "/", "/{version}", "/{version}/"])
 async def test_the_version_is_found_out(clock: FixedClock, version: str, suffix: str) -> None:

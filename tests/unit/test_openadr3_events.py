@@ -67,6 +67,7 @@ def examples() -> list[tuple[str, dict[str, Any]]]:
     return found
 
 
+@pytest.mark.conformance("3.1.0", "events", "every example of the definition round-trips")
 def test_every_example_of_the_definition_comes_back_equal_in_meaning() -> None:
     told = examples()
     assert len(told) >= 24
@@ -92,6 +93,7 @@ def test_the_examples_are_written_as_they_were_read() -> None:
         assert written == body, name
 
 
+@pytest.mark.conformance("3.x", "events", "default intervals of the event")
 def test_intervals_follow_each_other_and_take_the_default_length() -> None:
     body = an_object(1, 2, 3)
     body["intervals"][1]["intervalPeriod"] = {"duration": "PT2H"}
@@ -119,6 +121,7 @@ def test_several_numbers_share_their_interval_and_are_put_together_again() -> No
     assert written["intervals"] == body["intervals"]
 
 
+@pytest.mark.conformance("3.1.0", "events", "event.duration and interval compaction")
 @pytest.mark.parametrize(
     ("length", "hours"),
     [("PT2H", 2), ("PT1H30M", 1.5), ("P1D", 24), ("PT7H", 7), ("PT0S", 3)],
@@ -222,6 +225,7 @@ def test_units_come_from_the_event_or_else_from_its_programme() -> None:
     assert (percent.series[0].unit, values(percent)) == ("PERCENT", [0.25])
 
 
+@pytest.mark.conformance("3.x", "events", "custom payload types are kept and shown")
 def test_unknown_types_keep_their_name_and_values() -> None:
     event = read(an_object("sesame", True, kind="x-open"))
     assert (event.series[0].type, event.series[0].name, values(event)) == (SeriesType.OTHER, "x-open", ["sesame", True])

@@ -49,6 +49,7 @@ def plan(told: GridEvent, **timing: Any) -> list[tuple[float, list[int]]]:
     raise AssertionError
 
 
+@pytest.mark.conformance("3.x", "reports", "timing of report descriptors")
 @pytest.mark.parametrize(
     ("timing", "wanted"),
     [

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -71,6 +72,7 @@ def sayable_in_both(draw: st.DrawFn) -> GridEvent:
     )  # fmt: skip
 
 
+@pytest.mark.conformance("all", "one meaning", "2.0b and 3 and back without loss of what both can say")
 @given(sayable_in_both())
 @settings(max_examples=60, deadline=None)
 def test_what_both_can_say_survives_every_way_round(event: GridEvent) -> None:
@@ -139,6 +141,7 @@ def test_an_event_2_0b_has_no_signal_for_is_not_told_there_at_all() -> None:
     assert [each.field for each in unsaid_in_openadr2(event)] == ["event"]
 
 
+@pytest.mark.conformance("all", "one meaning", "every recorded 2.0b event comes back from 3")
 def test_every_recorded_event_of_2_0b_comes_back_from_openadr3_as_it_was() -> None:
     seen = 0
     for path in sorted(shared_vectors("openadr2b").rglob("*istribut*.xml")):
