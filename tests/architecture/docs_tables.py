@@ -54,7 +54,7 @@ TABLES: dict[str, tuple[str, Callable[[], str]]] = {
 
 def written(name: str) -> str:
     """What the page says between the table's marks now."""
-    found = _between(name).search((DOCS / TABLES[name][0]).read_text(encoding="utf-8"))
+    found = between(name).search((DOCS / TABLES[name][0]).read_text(encoding="utf-8"))
     return found[2] if found else f"no marks <!-- {name} --> and <!-- end {name} -->"
 
 
@@ -63,10 +63,11 @@ def write() -> None:
     for name, (page, make) in TABLES.items():
         path, table = DOCS / page, make()
         text = path.read_text(encoding="utf-8")
-        path.write_text(_between(name).sub(lambda found, t=table: f"{found[1]}{t}{found[3]}", text), encoding="utf-8")
+        path.write_text(between(name).sub(lambda found, t=table: f"{found[1]}{t}{found[3]}", text), encoding="utf-8")
 
 
-def _between(name: str) -> re.Pattern[str]:
+def between(name: str) -> re.Pattern[str]:
+    """What finds a table on its page: its first mark, its text, its last mark."""
     return re.compile(rf"(<!-- {name} -->\n)(.*?)(\n<!-- end {name} -->)", re.DOTALL)
 
 

@@ -20,6 +20,7 @@ import vpp.lifecycle.metrics
 import vpp.peering.metrics
 import vpp.portal.metrics
 import vpp.telemetry.metrics  # noqa: F401 - all register what the docs name
+from tests.architecture import conformance_table
 from tests.architecture.docs_tables import TABLES, commands, written
 from vpp.config import Settings
 from vpp.simulation.utility_script import UtilityScript
@@ -189,6 +190,11 @@ async def test_queries_in_the_docs_run(store: Store) -> None:
 @pytest.mark.parametrize("table", TABLES)
 def test_tables_say_what_the_code_says(table: str) -> None:
     assert written(table) == TABLES[table][1](), "run: python -m tests.architecture.docs_tables"
+
+
+def test_the_conformance_table_says_what_the_tests_are_marked_with() -> None:
+    stale = "run: python -m tests.architecture.conformance_table"
+    assert conformance_table.written() == conformance_table.table(), stale
 
 
 def test_every_rule_is_held_by_a_test_and_every_rule_that_is_cited_exists() -> None:
