@@ -5,6 +5,8 @@ The way through: `service.py` plans a control cycle and `promise.py` answers whe
 with one linear programme (`linear.py`, `coupling.py`, `solver.py`) or, for large fleets, with `sequential/`,
 or falls back to the split of `realtime.py`; `answer.py` costs whatever comes out anew.
 
+`grid_limits.py` holds all of it to the capacity limits a utility has set.
+
 Beside the way: choices of yes or no (`discrete/`, `blocks.py`), what can be held (`capability.py`), margins
 (`robust.py`, `chance.py`), fairness (`fairness.py`), a second look (`audit.py`), and why each site got what
 it got (`explain.py` for one site, `binding.py` and `marginal.py` for all, `supply.py`, `narrate.py`).
@@ -18,6 +20,7 @@ from vpp.allocation.exact import Options, solve
 from vpp.allocation.explain import SiteExplanation, StepExplanation, explain
 from vpp.allocation.files import allocate_file, options_from, read_problem, write_problem, write_result
 from vpp.allocation.from_sites import Policy, full_charge_look_back
+from vpp.allocation.grid_limits import GridLimits
 from vpp.allocation.horizon import horizon_steps
 from vpp.allocation.narrate import constraint_words, worth_words
 from vpp.allocation.problem import Problem
@@ -28,8 +31,8 @@ from vpp.allocation.site_files import Explained, explain_file
 from vpp.allocation.supply import Offer, SupplyCurve, next_kw, supply_curve
 
 __all__ = [
-    "Allocation", "Capability", "Constraint", "Explained", "ModeState", "Offer", "Options", "Plan", "Policy",
-    "Problem", "Reason", "Reasons", "SiteExplanation", "StepExplanation", "SupplyCurve", "allocate_file",
+    "Allocation", "Capability", "Constraint", "Explained", "GridLimits", "ModeState", "Offer", "Options", "Plan",
+    "Policy", "Problem", "Reason", "Reasons", "SiteExplanation", "StepExplanation", "SupplyCurve", "allocate_file",
     "assign_programs", "capability", "constraint_words", "explain", "explain_file", "full_charge_look_back",
     "horizon_steps", "next_kw", "options_from", "plan", "read_problem", "read_reasons", "solve", "split_by_cost",
     "split_by_time_to_go", "supply_curve", "with_minimum_power", "with_reserve", "without_simultaneity",

@@ -17,7 +17,7 @@ WORDS = {
     Constraint.IMPORT: "import limit",
     Constraint.PEAK: "demand peak",
     Constraint.AVAILABILITY: "not available",
-    Constraint.FEEDER: "feeder full",
+    Constraint.FEEDER: "feeder full or grid limit reached",
     Constraint.FATIGUE: "battery wear",
     Constraint.MODE: "knows on and off only",
     Constraint.NOT_NEEDED: "not needed",
@@ -107,7 +107,8 @@ def _reason(told: Told, currency: str) -> str:  # noqa: C901 - one case for each
             return f"its energy is needed against its own demand peak, though {pays}"
         case Constraint.FEEDER:
             fleet = price(told.fleet_price_per_kwh, currency)
-            return f"its feeder is full; {costs or 'it could give more'}, and the fleet pays {fleet} elsewhere"
+            full = "its feeder is full, or a limit the utility set is reached"
+            return f"{full}; {costs or 'it could give more'}, and the fleet pays {fleet} elsewhere"
         case Constraint.FATIGUE:
             return f"{costs}, too dear because of the wear of its battery; {pays}"
         case Constraint.MODE:
@@ -143,6 +144,6 @@ def _charge_reason(told: Told, currency: str) -> str:
         case Constraint.PEAK:
             return f"{costs or 'absorbing more is dear'}, because it would raise its demand peak; {pays}"
         case Constraint.FEEDER:
-            return f"its feeder is full; {pays}"
+            return f"its feeder is full, or a limit the utility set is reached; {pays}"
         case _:
             return f"{costs or 'no more is possible'}; {pays}"

@@ -13,6 +13,7 @@ import numpy as np
 from vpp.allocation.blocks import ModeState, deliverable_kwh
 from vpp.allocation.capability import most_held
 from vpp.allocation.from_sites import Policy, View, build_problem, drift_buffers, needed_at_home, usable
+from vpp.allocation.grid_limits import GridLimits, as_feeders, beside_kw, may_run_modes
 from vpp.allocation.horizon import owed
 from vpp.allocation.limits import max_discharge_kw
 from vpp.allocation.parts import fixed_blocks, views
@@ -49,7 +50,7 @@ class Capability:
 def capability(
     sites: Sequence[Site], state: FleetState, net_load_kw: Floats, targets: Sequence[TargetInterval],
     steps: Sequence[Interval], *, mode_sites: Mapping[str, ModeState] | None = None, policy: Policy | None = None,
-    hours_since_full_charge: Floats | None = None,
+    hours_since_full_charge: Floats | None = None, limits: GridLimits | None = None,
 ) -> Capability:  # fmt: skip
     """Say whether the fleet covers the targets with the policy's margin, exactly, and if not what it can hold.
 
@@ -60,8 +61,9 @@ def capability(
     """
     started = time.perf_counter()
     policy = policy or Policy()
-    modes = mode_sites or {}
-    can = usable(sites, state) & ~needed_at_home(sites, state, np.asarray(net_load_kw), steps, policy)
+    modes, limits, good = mode_sites or {}, limits or GridLimits(), usable(sites, state)
+    can = good & ~needed_at_home(sites, state, np.asarray(net_load_kw), steps, policy)
+    can &= may_run_modes(limits, sites, modes, [target.interval for target in targets])
     cut, net = _event_steps(steps, np.asarray(net_load_kw, dtype=np.float64), targets)
     buffers = drift_buffers(sites, policy, hours_since_full_charge)
     takes_kw, by_mode = views(sites, state, net, can, modes, buffers)
@@ -69,10 +71,10 @@ def capability(
     spare = _margin((takes_kw, by_mode), cut, committed, policy)
     asked = np.array([target.target_kw for target in targets]) * (1.0 + spare)
     block_power, _ = fixed_blocks(by_mode, takes_kw, cut, target_kw * (1.0 + spare), committed, modes, policy)
-    window = _windows(cut, targets)
+    window, beside = _windows(cut, targets), beside_kw(limits, takes_kw, good, net, block_power.sum(axis=0))
     hours = np.array([target.interval.duration_h for target in targets])
     problem = build_problem(
-        takes_kw, cut, committed, policy,
+        takes_kw, cut, committed, policy, **as_feeders(limits, takes_kw, cut, beside),
         # of equal choices, the shortage falls on the later target
         capacity_price_per_kw=policy.shortfall_price_per_kwh * hours * (1.0 - 1e-4 * np.arange(len(targets))),
         capacity_limit_kw=asked, capacity_window=window, fixed_kw=block_power.sum(axis=0),

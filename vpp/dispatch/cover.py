@@ -40,6 +40,6 @@ async def covers(
     modes = await mode_states(connection, commitment, called.sites, mode_adapters, at=start_at)
     answer = capability(
         called.sites, called.state, called.net_load_kw, targets, called.steps, mode_sites=modes,
-        hours_since_full_charge=called.hours_since_full_charge, policy=policy,
+        hours_since_full_charge=called.hours_since_full_charge, policy=policy, limits=called.limits,
     )  # fmt: skip
     return Decision(answer.covered, answer.reason)

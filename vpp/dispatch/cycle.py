@@ -19,10 +19,11 @@ from uuid import UUID, uuid5
 from sqlalchemy import func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from vpp.allocation import ModeState, Plan, plan
+from vpp.allocation import GridLimits, ModeState, Plan, plan
 from vpp.dispatch.fleet import Called, call_fleet, without
 from vpp.dispatch.handback import owed_to_others
 from vpp.dispatch.judge import judge_commands
+from vpp.dispatch.limits import next_tighter_at
 from vpp.dispatch.modes import ends_too_early, mode_states
 from vpp.dispatch.progress import delivered_kwh
 from vpp.dispatch.send import send
@@ -64,7 +65,7 @@ async def run_cycle(tools: Tools, commitment: Commitment, interval: Interval) ->
         await connection.execute(select(func.pg_advisory_xact_lock(_lock_key(commitment))))
         if not await _is_planned(connection, commitment, interval):
             await judge_commands(connection, commitment, interval.start_at, mode_adapters=tools.mode_adapters)
-            called = await call_fleet(connection, commitment, at=interval.start_at)
+            called = await call_fleet(connection, commitment, at=interval.start_at, alone=True)
             state = without(called.state, await owed_to_others(connection, commitment.id))
             await _plan(connection, tools, commitment, interval, replace(called, state=state))
     await send(tools, commitment, interval)
@@ -113,7 +114,7 @@ async def _plan(
     # Off the event loop: a solve may take a second, and a worker that is silent so long looks dead.
     made = await asyncio.to_thread(
         plan, called.sites, called.state, called.net_load_kw, remaining, called.steps, mode_sites=modes,
-        hours_since_full_charge=called.hours_since_full_charge, policy=tools.policy,
+        hours_since_full_charge=called.hours_since_full_charge, policy=tools.policy, limits=called.limits,
     )  # fmt: skip
     await _record_plan(connection, commitment, interval, made)
     told = await _told_before(connection, commitment) - modes.keys()
@@ -164,23 +165,24 @@ def _wanted(
             if ((order_kw > 0) != running or (running and site.id in told)) and (available[i] or running):
                 wanted.append(_Order(site, order_kw, event_end_at, release=order_kw <= 0))
         elif available[i] and bool((abs(made.power_kw[i, :event_steps]) > 1e-6).any()):
-            lease_end_at = _lease_end_at(site, float(called.state.soc[i]), order_kw, standing)
+            lease_end_at = _lease_end_at(site, float(called.state.soc[i]), order_kw, standing, called.limits)
             wanted.append(_Order(site, order_kw, min(lease_end_at, event_end_at), release=False))
         elif available[i] and site.id in told:
             wanted.append(_Order(site, 0.0, min(standing.end_at, event_end_at), release=True))
     return wanted
 
 
-def _lease_end_at(site: Site, soc: float, order_kw: float, standing: Interval) -> datetime:
+def _lease_end_at(site: Site, soc: float, order_kw: float, standing: Interval, limits: GridLimits) -> datetime:
     """This cycle and the next, but never longer than the energy above the owner's reserve lasts at this power.
 
-    So the reserve holds even if we fall silent right after sending.
+    So the reserve holds even if we fall silent right after sending. Nor into a capacity limit yet to begin.
     """
     lease = standing.duration
     if order_kw > 0:
         above_kwh = (soc - site.reserve_soc) * site.battery.capacity_kwh * site.battery.discharge_efficiency
         lease = min(lease, max(SHORTEST_LEASE, timedelta(hours=above_kwh / order_kw)))
-    return standing.start_at + lease
+    limit_at = next_tighter_at(limits, site.id, Interval(standing.start_at, standing.start_at + SHORTEST_LEASE))
+    return standing.start_at + lease if limit_at is None else min(standing.start_at + lease, limit_at)
 
 
 async def _told_before(connection: AsyncConnection, commitment: Commitment) -> frozenset[str]:

@@ -8,8 +8,9 @@ import numpy as np
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from vpp.allocation import full_charge_look_back, horizon_steps
+from vpp.allocation import GridLimits, full_charge_look_back, horizon_steps
 from vpp.commitments import overlapping
+from vpp.dispatch.limits import read_limits
 from vpp.domain.commitment import Commitment
 from vpp.domain.device import ReceiptState
 from vpp.domain.fleet import FleetState, Floats, Quality
@@ -40,16 +41,19 @@ class Called:
     steps: tuple[Interval, ...]
     net_load_kw: Floats
     hours_since_full_charge: Floats
+    limits: GridLimits
 
 
 async def call_fleet(
-    connection: AsyncConnection, commitment: Commitment, *, at: datetime, max_age_s: float = FRESH_S
-) -> Called:
+    connection: AsyncConnection, commitment: Commitment, *, at: datetime, max_age_s: float = FRESH_S,
+    alone: bool = False,
+) -> Called:  # fmt: skip
     """Read snapshot and forecast of the sites this commitment may call on.
 
     A site owed to another commitment at the same time is left out, so that no kWh is sold twice.
     A site that just failed rests; one that failed too often stays out of this event. A site whose last
-    reading is older than `max_age_s` is not counted on.
+    reading is older than `max_age_s` is not counted on. `alone` as in `read_limits`: for a plan that will be
+    carried out.
     """
     sites = await load_sites(connection, tenant_id=commitment.tenant_id, program=commitment.program)
     taken = {
@@ -66,7 +70,10 @@ async def call_fleet(
     # a worker that was just restarted must split as the one before it would have.
     net_load_kw = np.round(await forecast_net_load_kw(connection, sites, state, steps), DECIMALS)
     full = await hours_since_full_charge(connection, sites, at=at, look_back=full_charge_look_back())
-    return Called(sites=sites, state=state, steps=steps, net_load_kw=net_load_kw, hours_since_full_charge=full)
+    limits = await read_limits(connection, commitment, sites, steps, at=at, max_age_s=max_age_s, alone=alone)
+    return Called(
+        sites=sites, state=state, steps=steps, net_load_kw=net_load_kw, hours_since_full_charge=full, limits=limits
+    )
 
 
 def without(state: FleetState, site_ids: Collection[str]) -> FleetState:
