@@ -24,7 +24,7 @@ from vpp.store.engine import Store
 from vpp.store.migrate import migrate
 
 _numbers = count(1)
-_LONGEST_FIRST = ("tests/simulation/", "tests/browser/", "tests/integration/")
+_LONGEST_FIRST = ("tests/blackbox/", "tests/simulation/", "tests/browser/", "tests/integration/")
 _PREFIX = "vpp-test-"
 
 

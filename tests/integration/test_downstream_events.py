@@ -16,6 +16,8 @@ from vpp.domain.grid_event import GridEvent, Point, SeriesType, Target, TargetKi
 from vpp.domain.peer import Protocol
 from vpp.peering import (
     CHANNEL,
+    Changes,
+    NobodyTold,
     Published,
     cancel,
     count_downstream,
@@ -41,15 +43,17 @@ async def told(store: Store) -> Store:
     return store
 
 
-async def tell(store: Store, event: GridEvent, *, at: datetime = NOON, tenant_id: str = TENANT) -> Published:
+async def tell(
+    store: Store, event: GridEvent, *, at: datetime = NOON, tenant_id: str = TENANT, changes: Changes | None = None
+) -> Published:
     async with store.begin() as connection:
-        return await publish(connection, event, tenant_id=tenant_id, at=at, translator=TRANSLATOR)
+        return await publish(connection, event, tenant_id=tenant_id, at=at, translator=TRANSLATOR, changes=changes)
 
 
 async def test_two_first_events_of_a_programme_told_at_once_are_both_told(told: Store) -> None:
     async with told.begin() as first:
-        await publish(first, an_event("event-1"), at=NOON, **WORDS)
-        second = asyncio.create_task(tell(told, an_event("event-2")))
+        await publish(first, an_event("event-1"), at=NOON, changes=NobodyTold(), **WORDS)
+        second = asyncio.create_task(tell(told, an_event("event-2"), changes=NobodyTold()))
         await asyncio.wait({second}, timeout=0.3)  # it waits for the name
         assert not second.done()
     assert (await second).changed
