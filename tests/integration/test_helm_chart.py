@@ -64,7 +64,20 @@ DASK: dict[str, Any] = {
     "networkPolicy": {"enabled": True, "egress": [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}]},
     "dask": {"enabled": True, "port": 9786, "workerPort": 9788, "worker": {"replicas": 3, "threads": 2}},
 }
-VARIANTS = {"defaults": {}, "gateway": GATEWAY, "everything": EVERYTHING, "little": LITTLE, "dask": DASK}
+VTN: dict[str, Any] = {
+    "settings": {"publicUrl": "https://vpp.example.com"},
+    "mqtt": {"url": "mqtts://broker:8883", "publicUrls": ["mqtts://mqtt.example.com:8883"], "credentialsKey": "mqtt"},
+    "vendors": {"existingSecret": "vpp-vendors"},
+    "gateway": {"enabled": True},
+    "openadr2Vtn": {
+        "enabled": True, "port": 9443, "vtnId": "West-VTN", "pollS": 20, "requireMtls": True, "sign": True,
+        "publicUrl": "https://openadr.example.com/OpenADR2/Simple/2.0b",
+        "certificate": {"existingSecret": "vtn-certificate", "caKey": "ca.crt"},
+        "service": {"type": "LoadBalancer", "port": 8443, "annotations": {"a": "b"}},
+    },
+    "networkPolicy": {"enabled": True, "openadr2From": [{"ipBlock": {"cidr": "198.51.100.0/24"}}]},
+}  # fmt: skip
+VARIANTS = {"defaults": {}, "gateway": GATEWAY, "vtn": VTN, "everything": EVERYTHING, "little": LITTLE, "dask": DASK}
 
 
 @pytest.fixture(scope="module")
@@ -227,6 +240,44 @@ def test_there_is_never_more_than_one_gateway(chart: helm.Chart) -> None:
     assert names == ["demo-vpp-serve", "demo-vpp-work"]
 
 
+def test_the_openadr2_vtn_has_its_own_port_certificate_and_service(
+    chart: helm.Chart, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifests = _manifests(chart, VTN)
+    pods = _pods(manifests)
+    container = pods["openadr2-vtn"]["spec"]["containers"][0]
+    assert container["args"][2:] == ["vtn", "--host", "0.0.0.0", "--port", "9443"]
+    assert {each["name"]: each["containerPort"] for each in container["ports"]} == {"openadr2": 9443, "metrics": 9100}
+    assert container["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "metrics"}
+    mounted = {each["name"]: each["mountPath"] for each in container["volumeMounts"]}
+    assert mounted["openadr2-vtn"] == "/etc/vpp/openadr2-vtn"
+    assert "openadr2-vtn" not in {each["name"] for each in pods["serve"]["spec"]["volumes"]}
+    service = _of(manifests, "Service", "-openadr2-vtn")["spec"]
+    assert service["ports"] == [{"name": "openadr2", "port": 8443, "targetPort": "openadr2"}]
+    chosen = [role for role, pod in pods.items() if service["selector"].items() <= pod["metadata"]["labels"].items()]
+    assert chosen == ["openadr2-vtn"]
+    policy = _of(manifests, "NetworkPolicy", "-openadr2-vtn")["spec"]
+    assert policy["ingress"] == [
+        {"ports": [{"port": "openadr2", "protocol": "TCP"}], "from": [{"ipBlock": {"cidr": "198.51.100.0/24"}}]}
+    ]
+    for name, value in _of(manifests, "ConfigMap")["data"].items():
+        monkeypatch.setenv(name, value)
+    settings = Settings()
+    assert settings.openadr2_vtn_require_mtls
+    assert settings.openadr2_vtn_sign
+    assert (settings.openadr2_vtn_id, settings.openadr2_vtn_poll_s) == ("West-VTN", 20)
+    assert settings.openadr2_vtn_ca == Path("/etc/vpp/openadr2-vtn/ca.crt")
+    assert settings.public_url == "https://vpp.example.com"
+    assert (settings.mqtt_url, settings.mqtt_public_urls) == ("mqtts://broker:8883", ["mqtts://mqtt.example.com:8883"])
+    assert settings.mqtt_credentials == settings.secrets_dir / "mqtt"
+
+
+def test_a_gateway_without_an_address_asks_the_vtns_that_are_peers(chart: helm.Chart) -> None:
+    manifests = _manifests(chart, {"gateway": {"enabled": True}})
+    assert "gateway" in _pods(manifests)
+    assert not [name for name in _of(manifests, "ConfigMap")["data"] if name.startswith("VPP_OPENADR2")]
+
+
 def test_the_migration_runs_first_and_needs_nothing_of_this_chart(chart: helm.Chart) -> None:
     manifests = _manifests(chart, {})
     job = _of(manifests, "Job", "-migrate")
@@ -344,7 +395,20 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a memory nobody can read": ({"work": {"resources": {"limits": {"memory": "2 gigs"}}}}, "/work/resources"),
     "a resource kind that does not exist": ({"work": {"resources": {"maximum": {}}}}, "maximum"),
     "root": ({"podSecurityContext": {"runAsUser": 0}}, "/podSecurityContext/runAsUser"),
-    "a gateway without a utility": ({"gateway": {"enabled": True, "programs": {"c": "elrp"}}}, "/gateway/vtnUrl"),
+    "a gateway that signs to nobody": (
+        {"gateway": {"sign": True, "certificate": {"existingSecret": "c"}}}, "/gateway",
+    ),
+    "a VTN that wants certificates and shows none": (
+        {"openadr2Vtn": {"requireMtls": True}}, "/openadr2Vtn/certificate/existingSecret",
+    ),
+    "a VTN that wants certificates of nobody": (
+        {"openadr2Vtn": {"requireMtls": True, "certificate": {"existingSecret": "c"}}},
+        "/openadr2Vtn/certificate/caKey",
+    ),
+    "a broker whose password is nowhere": (
+        {"mqtt": {"url": "mqtts://broker:8883", "credentialsKey": "mqtt"}}, "/vendors/existingSecret",
+    ),
+    "a second VTN": ({"openadr2Vtn": {"replicas": 2}}, "replicas"),
     "a gateway without a programme": (
         {"gateway": {"enabled": True, "vtnUrl": "https://vtn.example"}}, "/gateway/programs",
     ),

@@ -63,6 +63,10 @@ capabilities: {drop: [ALL]}
 {{- define "vpp.liveness" -}}
 ports:
   - {name: metrics, containerPort: {{ .Values.metrics.port }}}
+{{ include "vpp.livenessProbes" . }}
+{{- end }}
+
+{{- define "vpp.livenessProbes" -}}
 startupProbe:
   httpGet: {path: /healthz, port: metrics}
   periodSeconds: 2
@@ -135,6 +139,9 @@ spec:
         {{- if and (eq .role "gateway") .root.Values.gateway.certificate.existingSecret }}
         - {name: openadr2, mountPath: /etc/vpp/openadr2, readOnly: true}
         {{- end }}
+        {{- if and (eq .role "openadr2-vtn") .root.Values.openadr2Vtn.certificate.existingSecret }}
+        - {name: openadr2-vtn, mountPath: /etc/vpp/openadr2-vtn, readOnly: true}
+        {{- end }}
   volumes:
     - {name: tmp, emptyDir: {}}
     - {name: var, emptyDir: {}}
@@ -143,6 +150,9 @@ spec:
     {{- end }}
     {{- if and (eq .role "gateway") .root.Values.gateway.certificate.existingSecret }}
     - {name: openadr2, secret: {secretName: {{ .root.Values.gateway.certificate.existingSecret }}, defaultMode: 288}}
+    {{- end }}
+    {{- if and (eq .role "openadr2-vtn") .root.Values.openadr2Vtn.certificate.existingSecret }}
+    - {name: openadr2-vtn, secret: {secretName: {{ .root.Values.openadr2Vtn.certificate.existingSecret }}, defaultMode: 288}}
     {{- end }}
   {{- with .root.Values.nodeSelector }}
   nodeSelector:
