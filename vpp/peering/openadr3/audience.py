@@ -176,7 +176,8 @@ async def _vens_concerned(connection: AsyncConnection, change: Change) -> list[t
 async def _granted(
     connection: AsyncConnection, change: Change, clients: Collection[str] | None
 ) -> dict[str, frozenset[str]]:
-    """Of a change's targets those granted to each client: by its vens and resources, or as it is configured.
+    """Of a change's targets those granted to each client: by its vens and resources, or as it is configured, its
+    venName included (as `read.granted_targets` has it).
 
     `clients` None: every client that has any of them.
     """
@@ -194,7 +195,15 @@ async def _granted(
         peers.c.revoked_at.is_(None),
         peers.c.granted_targets.overlap(wanted),
     )
-    both = (union(on_objects, on_peers) if clients is None else union_all(on_objects, on_peers)).subquery()
+    by_name = select(peers.c.client_id, peers.c.party_id.label("target")).where(
+        peers.c.tenant_id == tenant_id,
+        peers.c.protocol == Protocol.OPENADR3.value,
+        peers.c.revoked_at.is_(None),
+        peers.c.client_id.is_not(None),
+        peers.c.party_id == func.any(wanted),
+    )
+    together = union if clients is None else union_all
+    both = together(on_objects, on_peers, by_name).subquery()
     query = select(both.c.client_id, both.c.target).where(both.c.target == func.any(wanted))
     if clients is not None:
         query = query.where(both.c.client_id.in_(list(clients)))
