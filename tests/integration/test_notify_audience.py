@@ -225,6 +225,38 @@ async def test_a_revoked_peer_is_told_nothing(objects: Objects) -> None:
     assert await told(objects) == []
 
 
+async def test_what_waited_for_a_peer_is_not_told_once_it_is_revoked(
+    store: Store, clock: FixedClock, objects: Objects
+) -> None:
+    ven = await objects.client("ven-1")
+    await objects.subscribe(ven, CALLBACK, ["PROGRAM"])
+    await objects.program()
+    outbox = Outbox(store, clock)
+    assert await outbox.next_due_at() is not None
+    async with store.begin() as connection:
+        peer_id = (await connection.execute(text("select id from peer"))).scalar_one()
+        await revoke_peer(connection, peer_id, at=clock.now())
+    assert await outbox.next_due_at() is None
+    assert await outbox.claim(limit=10) == []
+
+
+async def test_a_ven_is_told_of_events_targeted_at_the_name_it_was_configured_with(
+    store: Store, clock: FixedClock, objects: Objects
+) -> None:
+    ven = await objects.client("ven-1")
+    async with store.begin() as connection:
+        await connection.execute(text("update peer set party_id = 'ven-one'"))
+    await objects.subscribe(ven, CALLBACK, ["EVENT"], targets=["ven-one"])
+    program = await objects.program()
+    await objects.event(program, targets=["ven-one", "another"])
+    assert await told(objects) == [(ven, "EVENT CREATE", "e", ("ven-one",))]
+    topics = Objects(store, clock, Topics())
+    found = await topics.ven(ven)
+    await topics_of(topics)
+    await topics.event(program, targets=["ven-one"])
+    assert f"vens/{found.id}/events/create" in [topic for topic, _ in await topics_of(topics)]
+
+
 async def test_a_change_that_is_undone_is_told_to_nobody(objects: Objects) -> None:
     ven = await objects.client("ven-1")
     await objects.subscribe(ven, CALLBACK, ["PROGRAM"])

@@ -14,6 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vpp.domain.openadr3 import VERSION, Operation, StoredObject
+from vpp.domain.peer import PeerRole
 from vpp.gateway.notify.policy import Policy
 from vpp.peering import MQTT_CHANNEL, from_snapshot
 from vpp.ports import Clock
@@ -21,10 +22,15 @@ from vpp.store.engine import Store
 from vpp.store.tables.notifications import notification as notifications
 from vpp.store.tables.notifications import notification_change as changes
 from vpp.store.tables.notifications import notification_channel as channels
+from vpp.store.tables.peering import peer as peers
 
 LEASE = timedelta(seconds=60)
 
 _pending: ColumnElement[bool] = exists().where(notifications.c.channel_id == channels.c.id)
+_in_force: ColumnElement[bool] = ~exists().where(
+    peers.c.client_id == channels.c.client_id, peers.c.role != PeerRole.VTN.value, peers.c.revoked_at.is_not(None)
+)
+"""Who was revoked is told nothing more, also not what waited for it; that goes when it is too old."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +70,7 @@ class Outbox:
 
     async def claim(self, *, limit: int) -> list[Channel]:
         """Claim subscribers' channels that have something to tell and are due."""
-        return await self._claim(channels.c.subscription_id.is_not(None) & _pending, limit)
+        return await self._claim(channels.c.subscription_id.is_not(None) & _pending & _in_force, limit)
 
     async def open_mqtt(self) -> None:
         """See to it that the broker has a channel."""
@@ -165,7 +171,9 @@ class Outbox:
     async def next_due_at(self) -> datetime | None:
         """When the next of the channels that have something to tell may be tried."""
         at = func.greatest(channels.c.next_attempt_at, func.coalesce(channels.c.claimed_until, channels.c.created_at))
-        query = select(func.min(at)).where(channels.c.subscription_id.is_not(None), ~channels.c.gone, _pending)
+        query = select(func.min(at)).where(
+            channels.c.subscription_id.is_not(None), ~channels.c.gone, _pending, _in_force
+        )
         async with self._store.begin() as connection:
             found: datetime | None = (await connection.execute(query)).scalar()
         return found
