@@ -322,11 +322,17 @@ class Openadr2Desk(Protocol):
 class Openadr2Push(Protocol):
     """How a message reaches a VEN that does not poll."""
 
-    async def push(self, url: str, message: Openadr2Message, *, sign: bool) -> Openadr2Message:
+    async def push(
+        self, url: str, message: Openadr2Message, *, sign: bool, fingerprint: str | None = None
+    ) -> Openadr2Message:
         """Post one message to a VEN and return its answer.
 
+        Args:
+            sign: for a VEN that signs; what it answers must be signed too.
+            fingerprint: of the certificate it signs with, where that is known.
+
         Raises:
-            PeerUnreachable: no usable answer came.
+            PeerUnreachable: no usable answer came, or none of that VEN's.
             PeerRefused: the VEN answered with an error of HTTP.
         """
         ...

@@ -11,7 +11,7 @@ import httpx
 from market.openadr2.codec import MemoryReplayGuard, Refused, Verifier, decode, kind_of
 from market.openadr2.rendering import Renderer
 from vpp.domain.errors import PeerRefused, PeerUnreachable
-from vpp.domain.openadr2 import Openadr2Message
+from vpp.domain.openadr2 import Acknowledge, Openadr2Message
 from vpp.domain.peer import Direction
 from vpp.domain.peer import Protocol as PeerProtocol
 from vpp.ports import Clock, MessageLog
@@ -57,14 +57,18 @@ class Openadr2Pusher:
             headers={"Content-Type": "application/xml"},
         )
 
-    async def push(self, url: str, message: Openadr2Message, *, sign: bool) -> Openadr2Message:
+    async def push(
+        self, url: str, message: Openadr2Message, *, sign: bool, fingerprint: str | None = None
+    ) -> Openadr2Message:
         """Post one message to a VEN and return its answer.
 
         Args:
             url: the address the VEN registered with; a service at its end is taken for the address of that one.
+            sign: for a VEN that signs; what it answers must be signed too, unless it says no more than oadrResponse.
+            fingerprint: of the certificate it signs with, where that is known.
 
         Raises:
-            PeerUnreachable: no usable answer came.
+            PeerUnreachable: no usable answer came, or none of that VEN's.
             PeerRefused: the VEN answered with an error of HTTP.
         """
         kind = kind_of(message)
@@ -74,9 +78,14 @@ class Openadr2Pusher:
         if status != 200:
             raise PeerRefused(f"{url} answered {kind} with HTTP {status}", code=status)
         try:
-            answer = decode(content, verify=self._verifier).message
+            decoded = decode(content, verify=self._verifier)
         except Refused as refused:
             raise PeerUnreachable(f"{url} answered {kind} with what cannot be read: {refused}") from refused
+        answer = decoded.message
+        if decoded.signed_by is None and sign and not isinstance(answer, Acknowledge):
+            raise PeerUnreachable(f"{url} answered {kind} unsigned, though the VEN signs")
+        if decoded.signed_by is not None and fingerprint not in (None, decoded.signed_by):
+            raise PeerUnreachable(f"{url} answered {kind} signed by {decoded.signed_by}, not by the VEN")
         code = getattr(getattr(answer, "response", None), "code", 200)
         self._note(Direction.IN, kind_of(answer), str(code), url, content)
         return answer

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from market.openadr2.codec import decode, encode
+from market.openadr2.codec import Signer, decode, encode
 from market.openadr2.push import Openadr2Pusher, address_of
 from market.openadr2.rendering import Renderer
 from tests.builders_processes import eventually
@@ -32,6 +32,7 @@ from tests.clock import FixedClock
 from vpp.domain.errors import InvalidRequest
 from vpp.domain.openadr2 import (
     Acknowledge,
+    CanceledRegistration,
     CanceledReports,
     CancelRegistration,
     CancelReports,
@@ -72,6 +73,7 @@ class Listener:
     heard: list[tuple[str, Any]] = field(default_factory=list)
     status: int = 200
     bodies: list[bytes] = field(default_factory=list)
+    signer: Signer | None = None
 
     async def hear(self, request: web.Request) -> web.Response:
         body = await request.read()
@@ -80,7 +82,7 @@ class Listener:
         self.heard.append((request.path.rpartition("/")[2], message))
         if self.status != 200:
             return web.Response(status=self.status)
-        return web.Response(body=encode(_answer_to(message)), content_type="application/xml")
+        return web.Response(body=encode(_answer_to(message), signer=self.signer), content_type="application/xml")
 
     def events(self) -> list[list[tuple[str, int, str]]]:
         return [listed(message) for _, message in self.heard]
@@ -99,6 +101,9 @@ def _answer_to(message: Openadr2Message) -> Openadr2Message:
             return CreatedReports(response=Response(request_id=message.request_id), pending=pending, ven_id="a")
         case CancelReports():
             return CanceledReports(response=Response(request_id=message.request_id), ven_id="a")
+        case CancelRegistration():
+            done = Response(request_id=message.request_id)
+            return CanceledRegistration(response=done, registration_id=message.registration_id, ven_id="a")
     return Acknowledge(response=Response(request_id=getattr(message, "request_id", "")), ven_id="a")
 
 
@@ -229,6 +234,27 @@ async def test_a_push_is_signed_for_a_ven_that_signs_and_kept_from_private_netwo
         async with pushing(vtn, clock, signer=signer):
             await heard.has(lambda: len(heard.heard) == 1)
     assert b"<ds:SignatureValue>" in heard.bodies[0]
+
+
+@pytest.mark.parametrize("signed_by", [None, "b-ec", "a-ec"])
+async def test_what_a_ven_that_signs_answers_to_a_push_counts_only_with_its_own_signature(
+    store: Store, clock: FixedClock, signed_by: str | None
+) -> None:
+    mine = party("a-ec")
+    peer = await add_ven(store, clock, "a", fingerprint=mine.fingerprint)
+    async with listening() as heard, running_vtn(store, clock) as vtn:
+        heard.signer = party(signed_by).signer(clock) if signed_by else None
+        async with raw_ven(vtn.url, "a", register=False, signer=mine.signer(clock)) as ven:
+            await ven.register(http_pull=False, transport_address=heard.url, xml_signature=True)
+        async with store.begin() as connection:
+            await end_registration(connection, peer.id, at=clock.now())
+        async with pushing(vtn, clock):
+            await heard.has(lambda: len(heard.heard) == 1)
+
+            async def ended() -> bool:
+                return not vtn.desk.room.view.vens[peer.id].is_registered
+
+            assert await eventually(ended, 5 if signed_by == "a-ec" else 0.3) is (signed_by == "a-ec")
 
 
 def test_a_message_goes_to_its_service_under_the_address_given() -> None:

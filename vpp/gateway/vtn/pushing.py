@@ -146,7 +146,8 @@ class PushLoop:
             async with asyncio.timeout(RESOLVE_WITHIN_S):
                 await self._allowed(registration.transport_address)
         signs = ven.party is not None and ven.party.xml_signature
-        return await self._push.push(registration.transport_address, message, sign=signs)
+        address, known = registration.transport_address, ven.peer.fingerprint
+        return await self._push.push(address, message, sign=signs, fingerprint=known)
 
     async def _take(self, ven: Ven, answer: Openadr2Message) -> None:
         """Treat what came back as what the VEN would have sent after a poll."""
