@@ -19,7 +19,7 @@ from market.openadr2.targets import target_rank
 
 _LEADING_BLANK = re.compile(rb"\A(?:\xef\xbb\xbf)?\s+(?=<)")
 _DECLARED_ENCODING = re.compile(
-    rb"\A((?:\xef\xbb\xbf)?<\?xml[^>]{0,200}?)\s+encoding\s*=\s*[\"'][A-Za-z0-9._-]{1,40}[\"']"
+    rb"\A((?:\xef\xbb\xbf)?<\?xml[^>]{0,200}?)\s{1,200}encoding\s*=\s*[\"'][A-Za-z0-9._-]{1,40}[\"']"
 )
 _WITH_OFFSET = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?[+-]\d\d:\d\d")
 _FRACTION = re.compile(r"(P(?:\d+D)?T(?:\d+H)?(?:\d+M)?)(\d+)\.(\d+)S")
