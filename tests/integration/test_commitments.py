@@ -145,6 +145,16 @@ async def test_a_modification_before_the_event_is_decided_anew(store: Store, clo
     assert (await take(store, clock, a_signal(900, number=2))).state is CommitmentState.ACCEPTED
 
 
+async def test_an_event_that_turns_out_to_be_a_test_before_it_begins_is_one_and_the_reverse(
+    store: Store, clock: FixedClock
+) -> None:
+    await take(store, clock, a_signal(100))
+    for number, is_test in ((1, True), (2, False), (3, True)):
+        changed = await take(store, clock, a_signal(100, number=number, is_test=is_test))
+        async with store.begin() as connection:
+            assert (await load(connection, changed.id)).is_test is is_test
+
+
 async def test_a_modification_during_the_event_holds_from_now_on(store: Store, clock: FixedClock) -> None:
     await activate(store, await take(store, clock, a_signal(800, 800)), START_AT)
     clock.advance(START_AT + HOUR / 2 - clock.now())

@@ -135,7 +135,7 @@ class _Intake:
     async def modify(self, known: Commitment) -> Commitment:
         stated = replace(known, modification_number=self.signal.modification_number)
         if known.state in _BEFORE_EVENT:
-            changed = replace(stated, targets=self._targets(known.start_offset_s))
+            changed = replace(stated, targets=self._targets(known.start_offset_s), is_test=self.signal.is_test)
             await records.add_targets(self.connection, changed)
             return await self._answer(known, changed)
         if known.state is CommitmentState.ACTIVE:

@@ -94,7 +94,6 @@ async def create(connection: AsyncConnection, commitment: Commitment, *, at: dat
             source=commitment.source,
             external_id=commitment.external_id,
             start_offset_s=commitment.start_offset_s,
-            is_test=commitment.is_test,
             life=commitment.life,
             received_at=at,
             **_changing(commitment),
@@ -192,6 +191,7 @@ def _changing(commitment: Commitment) -> dict[str, Any]:
         "opt_reason": commitment.opt_reason,
         "next_due_at": commitment.next_due_at,
         "void_up_to": commitment.void_up_to,
+        "is_test": commitment.is_test,
     }
 
 
