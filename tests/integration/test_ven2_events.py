@@ -130,6 +130,16 @@ async def test_an_event_that_was_missing_for_a_while_is_taken_again_by_the_versi
     assert ("E1", 3, "in", 200) in vtn.opts
 
 
+async def test_a_modification_number_beyond_belief_holds_up_no_other_event(
+    ven: Openadr2Ven, vtn: ScriptedVtn, fleet_store: Store, present: FixedClock
+) -> None:
+    start_at = present.now() + HOUR
+    vtn.events = [grid_event("far-off", start_at, 100, number=2**32 - 1), grid_event("good", start_at, 100)]
+    await ven.step()
+    assert [each.external_id for each in await lives(fleet_store)] == ["good"]
+    assert ("good", 0, "in", 200) in vtn.opts
+
+
 async def test_the_answer_to_a_cancellation_is_not_sent_once_the_event_lives_again(
     fleet_store: Store, present: FixedClock, vtn: ScriptedVtn, ven: Openadr2Ven
 ) -> None:

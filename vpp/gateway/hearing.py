@@ -31,7 +31,7 @@ from vpp.domain.fleet_signal_words import words
 from vpp.domain.grid_event import GridEvent, Point, Series, SeriesType, Target, TargetKind
 from vpp.domain.peer import Peer
 from vpp.enrolment import load_sites
-from vpp.gateway.meaning import chosen_series
+from vpp.gateway.meaning import MAX_MODIFICATION, chosen_series
 from vpp.gateway.meanings import RULES, series_meanings
 from vpp.peering import (
     GridAlert,
@@ -124,8 +124,8 @@ class Hearing:
 
     async def hear(self, event: GridEvent, outcome: Outcome) -> Heard:
         """Keep an event as it stands now, with what came of it."""
-        if len(event.event_id) > MAX_ID_CHARS:
-            return Heard(False, "id too long")
+        if len(event.event_id) > MAX_ID_CHARS or event.modification_number > MAX_MODIFICATION:
+            return Heard(False, "its id or modification number is out of range")
         async with self.store.begin() as connection:
             return await self.hear_in(connection, event, outcome)
 

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from uuid import uuid4
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DataError, SQLAlchemyError
 
 from vpp.commitments import Decide
 from vpp.domain.commitment import CommitmentState
@@ -269,6 +269,10 @@ class Openadr2Ven:
             except VppError as error:
                 log.warning("event not taken", source=self.name, event_id=notice.external_id, error=str(error))
                 problem = problem or error
+                continue
+            except DataError as error:  # what no database can keep, whatever it is: the other events are good
+                about = str(error.orig)[:300]
+                log.warning("event not taken", source=self.name, event_id=notice.external_id, error=about)
                 continue
             if taken.at_once is not None:
                 self._answerer.at_once(notice, taken.at_once)
