@@ -189,10 +189,12 @@ def _ours_takes(bench: Bench, side: Side, vtn: OurVtn, vens: int, *, signed: boo
     bench.load.ask(do="prepare", name=side.name, event_ids=ids, ahead=True)
     side.settle()
     before_s, beside_s = side.cpu()
-    started_s = time.monotonic()
-    bench.load.say(do="take", name=side.name, event_ids=ids, in_flight=IN_FLIGHT, within_s=300)
-    asyncio.run(publish_event(vtn, event_id))
-    published_s = time.monotonic() - started_s
+
+    def begin() -> float:
+        bench.load.say(do="take", name=side.name, event_ids=ids, in_flight=IN_FLIGHT, within_s=300)
+        return time.monotonic()
+
+    started_s, published_s = asyncio.run(publish_event(vtn, event_id, begin))
     told = bench.load.answer()
     side.settle()
     after_s, beside_after_s = side.cpu()

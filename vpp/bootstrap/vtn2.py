@@ -4,6 +4,7 @@ import asyncio
 import gc
 import os
 import ssl
+import sys
 from datetime import timedelta
 
 import structlog
@@ -27,6 +28,8 @@ from vpp.store.engine import Store
 REPLAY_KEPT = timedelta(minutes=15)
 """Longer than a signed message counts as fresh, before and after its timestamp together."""
 PARENT_EVERY_S = 1.0
+SWITCH_S = 0.0005
+"""How long the thread that redacts messages for the log may keep one that answers a VEN waiting at a time."""
 
 log = structlog.get_logger(__name__)
 
@@ -74,6 +77,7 @@ async def vtn2(settings: Settings, *, host: str, port: int, with_parent: int | N
             pushing = PushLoop(desk, pusher, allowed=None if guard is None else guard.destination)
             await desk.open()
             gc.collect()
+            sys.setswitchinterval(SWITCH_S)
             gc.freeze()  # what is there now stays: looking through it again and again costs a tenth of every poll
             await server.start(host=host, port=port, tls=tls)
             log.info("OpenADR 2.0b VTN listens", host=host, port=port, vtn_id=desk.vtn_id, tls=tls is not None)

@@ -38,8 +38,8 @@ _LAST_WRITE_S = 5.0
 _LOCK = 7_240_004
 _COPY = "copy message (id, at, last_at, repeats, protocol, direction, peer, kind, status, summary, body) from stdin"
 _IDS = text(
-    "select nextval(pg_get_serial_sequence('message', 'id')) "
-    "from generate_series(1, cast(:count as integer)) order by 1"
+    "select array_agg(new.id order by new.id) from (select nextval(pg_get_serial_sequence('message', 'id')) as id "
+    "from generate_series(1, cast(:count as integer))) as new"
 )
 _COUNT = text(
     "update message set repeats = told.repeats, last_at = told.last_at from unnest("
@@ -193,7 +193,7 @@ async def _insert(connection: AsyncConnection, rows: Sequence[LogRow]) -> list[i
     """Insert rows, whose ids follow their order; returns the ids."""
     if not rows:
         return []
-    ids = [int(row_id) for (row_id,) in await connection.execute(_IDS, {"count": len(rows)})]
+    ids: list[int] = (await connection.execute(_IDS, {"count": len(rows)})).scalar_one()
     raw = await connection.get_raw_connection()
     driver: Any = raw.driver_connection
     async with driver.cursor() as cursor, cursor.copy(_COPY) as copy:

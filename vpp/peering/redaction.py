@@ -7,6 +7,7 @@ each looks at bounded stretches, so that no body takes long.
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 MASK = "***"
 _TELLING = (
@@ -62,6 +63,9 @@ _WORDS = (("private key",), (), ("keyinfo",), (), (), ("authorization",), ("cook
 _STEMS = ("secret", "passw", "passphrase", "key", "token", "credential", "assertion", "authorization", "cookie",
           "signature")  # fmt: skip
 """One of these is in every telling name."""
+_ALL_WORDS = frozenset(_STEMS).union(*_WORDS)
+_PART, _PARTS_KEPT = 2048, 128
+_OVERLAP = max(map(len, _ALL_WORDS)) - 1
 _SIGNATURE_END = re.compile(rf"</{_PREFIX}Signature>")
 _RUN = re.compile(r"([\w.:-]++)\s{0,5}+([=:]?)")
 _JSON_COLON = re.compile(r"[\"']\s{0,20}:")
@@ -71,7 +75,7 @@ def redacted(text: str) -> str:
     """Return a text with every value that may be a credential replaced by `***`: rather one too many."""
     if not text.isascii():  # letters that only look alike are beyond `lower`
         return _masked(text, _PATTERNS)
-    end = _SIGNATURE_END.search(text)
+    end = _SIGNATURE_END.search(text) if "Signature>" in text or "signature>" in text.lower() else None
     if end is None:
         return _masked_where_needed(text)
     # What is signed is long and mostly tells nothing. A mask that reached the end of the signature might have gone
@@ -84,11 +88,20 @@ def redacted(text: str) -> str:
 def _masked_where_needed(text: str) -> str:
     """Return an ASCII text, masked: most patterns have nothing to find in most texts, and finding that is cheap."""
     small = text.lower()
-    needed = {at for at, words in enumerate(_WORDS) if any(word in small for word in words)}
-    stems = [stem for stem in _STEMS if stem in small]
+    there: set[str] = set()
+    for start in range(0, len(small), _PART):
+        there |= _words_in(small[start : start + _PART + _OVERLAP])
+    needed = {at for at, words in enumerate(_WORDS) if not there.isdisjoint(words)}
+    stems = [stem for stem in _STEMS if stem in there]
     if stems:
         needed |= _by_name(small, stems)
     return _masked(text, [_PATTERNS[at] for at in sorted(needed)])
+
+
+@lru_cache(maxsize=_PARTS_KEPT)
+def _words_in(part: str) -> frozenset[str]:
+    """Return which telling words are in a part of a text: an event told to thousands is the same in most parts."""
+    return frozenset(word for word in _ALL_WORDS if word in part)
 
 
 def _by_name(small: str, stems: Sequence[str]) -> set[int]:

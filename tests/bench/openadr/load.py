@@ -75,6 +75,9 @@ class Fleet:
         spent_s = time.monotonic() - started_s
         return {"polls": state["answered"], "seconds": spent_s, "wrong": state["wrong"]}
 
+    async def _again(self, at: int) -> None:
+        _, self._lines[at] = await asyncio.get_running_loop().create_connection(Line, "127.0.0.1", self._port)
+
     def _poll_of(self, at: int) -> bytes:
         if self._signed:
             return self._pen.poll(at)
@@ -84,9 +87,9 @@ class Fleet:
 
     async def prepare(self, event_ids: Sequence[str], *, ahead: bool) -> None:
         """Connect the VENs of `take`, and write what they will say, unless it would be too old by then."""
-        await self.connect(len(event_ids))
         self._first = [self._poll_of(at) for at in range(len(event_ids))] if ahead else []
         self._accepted = [self._pen.accepted(at, each) for at, each in enumerate(event_ids)] if ahead else []
+        await self.connect(len(event_ids))
 
     async def take(self, event_ids: Sequence[str], in_flight: int, within_s: float) -> Json:  # noqa: C901
         """Poll until each VEN was told its event and its oadrCreatedEvent was taken."""
@@ -94,7 +97,7 @@ class Fleet:
         waiting: deque[int] = deque(range(vens))
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         loop = asyncio.get_running_loop()
-        state = {"taken": 0, "polls": 0, "bytes": 0}
+        state = {"taken": 0, "polls": 0, "bytes": 0, "reconnects": 0}
         marks = [f">{each}<".encode() for each in event_ids]
         first_told_s: list[float] = []
 
@@ -105,9 +108,18 @@ class Fleet:
                 request = self._first[at] if at < len(self._first) else b""
                 if request and self._signed:
                     self._first[at] = b""  # a signed message is taken once
-                self._lines[at].ask(request or self._poll_of(at), lambda status, body: polled(at, status, body))
+                if self._lines[at].is_open:
+                    self._lines[at].ask(request or self._poll_of(at), lambda status, body: polled(at, status, body))
+                else:  # servers hang up on who says nothing for long
+                    again = loop.create_task(self._again(at))
+                    again.add_done_callback(lambda _: polled(at, 0, b""))
+                    state["reconnects"] += 1
 
         def polled(at: int, status: int, body: bytes) -> None:
+            if not status and state["reconnects"] <= vens:
+                waiting.appendleft(at)
+                poll()
+                return
             if status == 200 and b"oadrDistributeEvent" in body and marks[at] in body:
                 if not first_told_s:
                     first_told_s.append(time.monotonic())

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,6 +18,7 @@ from typing import Any
 
 import psycopg
 import redis
+from sqlalchemy import text
 
 from tests.bench.openadr.messages import FINGERPRINT_HEADER, fingerprints, ven_id
 from tests.bench.openadr.processes import parent_of
@@ -166,14 +167,19 @@ def an_event(event_id: str) -> GridEvent:
     )
 
 
-async def publish_event(vtn: OurVtn, event_id: str) -> None:
-    """Publish one event to all VENs of a VTN."""
+async def publish_event(vtn: OurVtn, event_id: str, begin: Callable[[], float]) -> tuple[float, float]:
+    """Publish one event to all VENs of a VTN, on a connection that is open, as the portal's is.
+
+    Returns what `begin` returned when it was called, just before, and how long publishing took [s].
+    """
     store = Store(vtn.urls.database_url, vtn.urls.redis_url)
     try:
         async with store.begin() as connection:
-            await publish(
-                connection, an_event(event_id), tenant_id=vtn.tenant, at=SystemClock().now(), translator=Translator()
-            )
+            await connection.execute(text("select 1"))
+        event, started_s = an_event(event_id), begin()
+        async with store.begin() as connection:
+            await publish(connection, event, tenant_id=vtn.tenant, at=SystemClock().now(), translator=Translator())
+        return started_s, time.monotonic() - started_s
     finally:
         await store.close()
 

@@ -1,6 +1,7 @@
 """EiEvent: telling a VEN its events, and taking its answers. Called by `desk` and `polling`."""
 
 from collections.abc import Sequence
+from itertools import count
 from uuid import uuid4
 
 from vpp.domain.errors import NotReady
@@ -22,6 +23,8 @@ from vpp.gateway.vtn.room import Room, good
 from vpp.gateway.vtn.view import Ven
 
 MAX_REASON = 500
+_RUN, _NUMBERS = uuid4().hex, count()
+"""Number the distributions of this process; a random id for each would have all threads take turns for it."""
 
 
 async def tell(room: Room, ven: Ven, events: Sequence[DistributedEvent], request_id: str) -> DistributeEvents:
@@ -36,7 +39,7 @@ async def tell(room: Room, ven: Ven, events: Sequence[DistributedEvent], request
     )
     EVENTS_TOLD.inc(len(events))
     return DistributeEvents(
-        request_id=uuid4().hex,
+        request_id=f"{_RUN}-{next(_NUMBERS):010}",
         vtn_id=room.vtn_id,
         events=tuple(events),
         response=good(request_id) if request_id else None,
