@@ -2,14 +2,29 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 
 import pytest
 
-from tests.builders_vtn2 import Vtn, add_ven, own_database, raw_ven, running_vtn, swept_store
+from tests.builders_vtn2 import (
+    Vtn,
+    add_ven,
+    an_event,
+    change,
+    own_database,
+    raw_ven,
+    running_vtn,
+    swept_store,
+    tell,
+    withdraw,
+)
 from tests.clock import FixedClock
 from vpp.domain.openadr2 import NOT_REGISTERED, CancelRegistration, CreateRegistration
+from vpp.gateway.vtn.keeper import CHECK_EVERY
 from vpp.store.embedded import ServerUrls
 from vpp.store.engine import Store
+
+HOUR = timedelta(hours=1)
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +67,39 @@ async def test_a_ven_that_signs_cannot_be_signed_off_without_its_signature(
         )
     assert answer.response.code == NOT_REGISTERED
     assert vtn.desk.room.view.vens[peer.id].is_registered
+
+
+async def test_a_ven_is_told_by_one_vtn_that_an_event_is_cancelled_which_another_told_it(
+    store: Store, clock: FixedClock, vtn: Vtn
+) -> None:
+    await add_ven(store, clock, "ven-1")
+    async with running_vtn(store, clock) as other, raw_ven(vtn.url, "ven-1") as ven:
+        event = await tell(store, clock, an_event("e1", clock.now() + HOUR))
+        await vtn.knows(event)
+        await other.knows(event)
+        await other.heard(lambda: all(each.is_registered for each in other.desk.room.view.vens.values()))
+        assert await ven.told() == [("e1", 0, "far")]
+        assert (await ven.answer("e1", 0)).code == 200
+        event = await withdraw(store, clock, event)
+        await other.knows(event)
+        ven.url = other.url
+        assert await ven.told() == [("e1", 1, "cancelled")]
+
+
+async def test_what_one_vtn_told_another_knows_after_a_while_though_it_heard_of_nothing(
+    store: Store, clock: FixedClock, vtn: Vtn
+) -> None:
+    await add_ven(store, clock, "ven-1")
+    async with running_vtn(store, clock) as other, raw_ven(vtn.url, "ven-1") as ven:
+        event = await tell(store, clock, an_event("e1", clock.now() + HOUR))
+        event = await change(store, clock, event, comment="again")
+        await vtn.knows(event)
+        await other.knows(event)
+        await other.heard(lambda: all(each.is_registered for each in other.desk.room.view.vens.values()))
+        await other.desk.room.keeper.look_again()
+        assert await ven.told() == [("e1", 1, "far")]
+        assert (await ven.answer("e1", 1)).code == 200
+        clock.advance(CHECK_EVERY)
+        await other.desk.room.keeper.look_again()
+        ven.url = other.url
+        assert await ven.told() == []

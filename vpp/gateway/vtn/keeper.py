@@ -14,7 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from vpp.domain.errors import NotFound
-from vpp.gateway.vtn.load import load_events, load_ven, load_vens
+from vpp.gateway.vtn.load import load_events, load_told, load_ven, load_vens
 from vpp.gateway.vtn.metrics import REGISTERED
 from vpp.gateway.vtn.view import View
 from vpp.peering import CHANNEL, PEER_CHANNEL, VTN2_CHANNEL, load_grid_event
@@ -75,18 +75,19 @@ class Keeper:
         """Call `changed` after every change of the view that came from elsewhere."""
         self._watchers.append(changed)
 
-    async def load(self, *, deliveries: bool = True) -> None:
-        """Read everything; without `deliveries`, what VENs were told is left as it stands in memory."""
+    async def load(self, *, deliveries: bool = True, since: datetime | None = None) -> None:
+        """Read everything; without `deliveries`, of what VENs were told only what is of `since`, by whatever VTN."""
         async with asyncio.timeout(READ_WITHIN_S), self.lock, self._store.begin() as connection:
             now = self._clock.now()
             events = await load_events(connection, self._tenant_id, now)
             vens = await load_vens(connection, self._tenant_id, now, deliveries=deliveries)
+            recent = await load_told(connection, now, since=since) if since is not None else {}
             for ven in vens:
                 old = self._view.vens.get(ven.peer.id)
                 if old is not None:
                     ven.seen_at, ven.told_events_last = old.seen_at, old.told_events_last
                     if not deliveries:
-                        ven.deliveries = old.deliveries
+                        ven.deliveries = old.deliveries | recent.get(ven.peer.id, {})
             self._view.set_events(events)
             self._view.set_vens(vens)
         REGISTERED.set(sum(ven.is_registered for ven in vens))
@@ -105,13 +106,19 @@ class Keeper:
             self._view.set_ven(peer_id, ven)
         self._tell()
 
-    async def load_event(self, event_id: str) -> None:
-        """Read one event."""
+    async def load_event(self, event_id: str, *, told: bool = False) -> None:
+        """Read one event; with `told`, also which VENs were told it, for another VTN beside us may have done that."""
         async with asyncio.timeout(READ_WITHIN_S), self.lock, self._store.begin() as connection:
             try:
                 event = await load_grid_event(connection, event_id, tenant_id=self._tenant_id)
             except NotFound:
                 return
+            found = await load_told(connection, self._clock.now(), event_id=event_id) if told else {}
+            for peer_id, deliveries in found.items():
+                ven = self._view.vens.get(peer_id)
+                if ven is not None and ven.deliveries.get(event_id) != deliveries[event_id]:
+                    ven.deliveries |= deliveries
+                    ven.relevant_in = ven.quiet_in = -1
             self._view.set_event(event)
         self._tell()
 
@@ -132,7 +139,7 @@ class Keeper:
 
     async def _hear(self, notice: Notice) -> None:
         if notice.channel == CHANNEL:
-            await self.load_event(notice.payload)
+            await self.load_event(notice.payload, told=True)
         else:
             await self.load_ven(notice.payload)
 
@@ -146,7 +153,7 @@ class Keeper:
         since, self._noted_at = self._noted_at, now
         await self.note_seen(since)
         await self._tidy(now)
-        await self.load(deliveries=False)
+        await self.load(deliveries=False, since=since - CHECK_EVERY)
 
     async def _tidy(self, now: datetime) -> None:
         """Delete what is older than it is kept for, a part at a time."""

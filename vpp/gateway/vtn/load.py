@@ -63,6 +63,18 @@ async def load_ven(connection: AsyncConnection, peer_id: str, tenant_id: str, no
     return _ven(peer, None if row is None else _registration(row), queues, told)
 
 
+async def load_told(
+    connection: AsyncConnection, now: datetime, *, event_id: str | None = None, since: datetime | None = None
+) -> dict[str, dict[str, Delivery]]:
+    """Return what VENs were told and answered, by peer and event: of one event, or since an instant, by whatever VTN."""
+    query = _told(now)
+    if event_id is not None:
+        query = query.where(vtn2_delivery.c.event_id == event_id)
+    if since is not None:
+        query = query.where(or_(vtn2_delivery.c.told_at >= since, vtn2_delivery.c.answered_at >= since))
+    return _deliveries(await connection.execute(query))
+
+
 def _open_messages() -> Select[Any]:
     return select(vtn2_outbox).where(vtn2_outbox.c.closed_at.is_(None)).order_by(vtn2_outbox.c.id)
 
