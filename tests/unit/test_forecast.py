@@ -43,6 +43,20 @@ async def test_follows_similar_days_at_the_same_local_time(store: Store) -> None
     np.testing.assert_allclose(expected[1], 2 * middle, atol=0.4)
 
 
+@pytest.mark.parametrize("days", [3, 10, 150])
+async def test_an_event_told_long_before_is_forecast_from_its_local_time_of_day(store: Store, days: int) -> None:
+    sites = some_sites(2)
+    await site_rows(store, sites[:1])
+    await meter(store, sites[:1], days_before(NOON, 28), lambda k, at: local_hour(at))
+    ahead = timedelta(days=days)
+    steps = tuple(Interval(NOON + ahead, NOON + ahead + timedelta(hours=4)).steps(QUARTER))
+    async with store.begin() as connection:
+        expected = await forecast_net_load_kw(connection, sites, a_state(sites, grid_kw=-30.0), steps)
+    middle = [local_hour(step.start_at) + 0.125 for step in steps]
+    np.testing.assert_allclose(expected[0], middle, atol=1.2 if days == 150 else 0.2)  # clocks change in between
+    np.testing.assert_allclose(expected[1], 30.0)
+
+
 async def test_the_latest_reading_counts_now_and_fades_out(store: Store) -> None:
     sites = some_sites(1)
     await site_rows(store, sites)

@@ -1,11 +1,12 @@
 """Net load of each site over the steps ahead.  Called by dispatch and by whoever answers an event.
 
 What similar days did at the same local time, moved toward what the site does now: the difference to
-the latest reading fades out with a time constant. Load less PV, without the battery.
+the latest reading fades out with a time constant. Load less PV, without the battery. Steps that lie days or months
+ahead are those of the same weekday at most a week from now, of which the present says nothing any more.
 """
 
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -19,6 +20,7 @@ from vpp.forecast.history import bins_start_at, mean_profile_kw
 
 FADE_H = 1.5
 MOST_BINS = 48
+WEEK = timedelta(weeks=1)
 
 
 async def forecast_net_load_kw(
@@ -32,29 +34,31 @@ async def forecast_net_load_kw(
     Args:
         sites: their order is the answer's.
         state: the latest readings; a row for every site, in any order.
-        steps: contiguous, from about `state.at`, at most two days.
+        steps: contiguous, from about `state.at` or later, at most two days long.
 
     Raises:
-        InvalidRequest: the state lacks a site, or the steps reach too far.
+        InvalidRequest: the state lacks a site, or the steps are too long.
     """
     if not sites or not steps:
         return np.zeros((len(sites), len(steps)))
     latest = _latest_kw(sites, state)
-    first = _first_bins(sites, state)
-    bins = int(np.ceil(hours(steps[-1].end_at - state.at))) + 3
+    begin_at, earlier = _stand_in(state.at, steps)
+    first = _first_bins(sites, begin_at)
+    bins = int(np.ceil(hours(steps[-1].end_at - earlier - begin_at))) + 3
     if bins > MOST_BINS + 3:
         raise InvalidRequest(
-            "steps", steps[-1].end_at.isoformat(), f"an end within {MOST_BINS} h of {state.at.isoformat()}"
+            "steps", steps[-1].end_at.isoformat(), f"an end within {MOST_BINS} h of {(begin_at + earlier).isoformat()}"
         )
     profile = _filled(await mean_profile_kw(connection, sites, first, bins))
-    middles = [step.start_at + step.duration / 2 for step in steps]
+    middles = [step.start_at + step.duration / 2 - earlier for step in steps]
     expected = np.empty((len(sites), len(steps)))
-    before = np.empty(len(sites))
+    before = np.full(len(sites), np.nan)
     for zone, (day, hour) in first.items():
         start_at = bins_start_at(day, hour, zone)
         rows = np.array([i for i, site in enumerate(sites) if site.time_zone == zone])
         expected[rows] = _between(profile[rows], np.array([hours(at - start_at) for at in middles]))
-        before[rows] = _between(profile[rows], np.array([hours(state.at - start_at)]))[:, 0]
+        if begin_at == state.at:
+            before[rows] = _between(profile[rows], np.array([hours(state.at - start_at)]))[:, 0]
     ahead_h = np.array([max(0.0, hours(at - state.at)) for at in middles])
     correction = (latest - before)[:, None] * np.exp(-ahead_h / FADE_H)
     corrected = expected + np.where(np.isnan(correction), 0.0, correction)
@@ -72,11 +76,19 @@ def _latest_kw(sites: Sequence[Site], state: FleetState) -> Floats:
     return np.asarray(read[[at[site.id] for site in sites]])
 
 
-def _first_bins(sites: Sequence[Site], state: FleetState) -> dict[str, tuple[date, int]]:
-    """Local day and hour, one hour before now, in each time zone: room to interpolate."""
+def _stand_in(at: datetime, steps: Sequence[Interval]) -> tuple[datetime, timedelta]:
+    """Return from when history is asked for, and how much earlier than the steps the ones looked at are."""
+    if hours(steps[-1].end_at - at) <= MOST_BINS:
+        return at, timedelta(0)
+    earlier = max(0, (steps[0].start_at - at) // WEEK) * WEEK
+    return max(at, steps[0].start_at - earlier), earlier
+
+
+def _first_bins(sites: Sequence[Site], at: datetime) -> dict[str, tuple[date, int]]:
+    """Local day and hour, one hour before an instant, in each time zone: room to interpolate."""
     found = {}
     for zone in sorted({site.time_zone for site in sites}):
-        local = (state.at - timedelta(hours=1)).astimezone(ZoneInfo(zone))
+        local = (at - timedelta(hours=1)).astimezone(ZoneInfo(zone))
         found[zone] = (local.date(), local.hour)
     return found
 
