@@ -27,6 +27,7 @@ ACCESS: dict[str, set[str]] = {
     "POST /sign-out": EVERYBODY,
     "GET /operator": {"operator"},
     "GET /operator/fleet": {"operator"},
+    "GET /operator/signals": {"operator"},
     "GET /operator/events/{event_id}": {"operator"},
     "GET /operator/events/{event_id}/live": {"operator"},
     "GET /operator/events/{event_id}/reasons": {"operator"},

@@ -146,6 +146,12 @@ class CapacityTerms(FleetSignal):
     currency: str | None = None
 
 
+def charge_within(share: float | None, energy_kwh: float | None, *, capacity_kwh: float, reserve_soc: float) -> float:
+    """A wanted charge, stated as a share or in kWh, as a share from the owner's reserve to full."""
+    stated = share if share is not None else (energy_kwh or 0.0) / capacity_kwh
+    return min(1.0, max(reserve_soc, stated))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChargeState(FleetSignal):
     """A state of charge wanted, a change or a multiple of it, as a share of one or in kWh; one of the two is set."""
@@ -161,8 +167,7 @@ class ChargeState(FleetSignal):
         """
         if self.kind is not ChargeKind.SETPOINT:
             return None
-        stated = self.share if self.share is not None else (self.energy_kwh or 0.0) / capacity_kwh
-        return min(1.0, max(reserve_soc, stated))
+        return charge_within(self.share, self.energy_kwh, capacity_kwh=capacity_kwh, reserve_soc=reserve_soc)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ from vpp.portal import (
     grid_event_pages,
     grid_events,
     health,
+    heard_pages,
     ledger,
     messages,
     operator,
@@ -47,7 +48,7 @@ SLACK_BYTES = 65_536
 """Above what telemetry takes, so that its own refusal, which says more, comes first."""
 _ROUTERS = (
     health, sign_in, operator, peers, messages, utility, owner, events, reasons, sites, telemetry, statements, ledger,
-    peers_api, grid_events, grid_event_pages,
+    peers_api, grid_events, grid_event_pages, heard_pages,
 )  # fmt: skip
 
 

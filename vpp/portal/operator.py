@@ -10,13 +10,16 @@ from fastapi.responses import Response, StreamingResponse
 from vpp.domain.commitment import CommitmentState
 from vpp.domain.fleet import Quality
 from vpp.enrolment import load_sites
+from vpp.peering import alerts_at
 from vpp.portal import queries_events, queries_fleet
 from vpp.portal.auth import Subject, require_role
 from vpp.portal.context import Context, Ctx
 from vpp.portal.event_view import read_event_view
+from vpp.portal.heard_pages import ALERT_WORDS, EFFECT_WORDS
 from vpp.portal.live import LiveFeeds
 from vpp.portal.live_page import STATE_WORDS, picture
 from vpp.portal.paging import DEFAULT, FARTHEST
+from vpp.portal.queries_signals import heard_of
 from vpp.portal.reasons import cycle_reasons, section
 from vpp.portal.render import page
 from vpp.portal.site_quality import WORDS, site_qualities
@@ -42,7 +45,10 @@ async def event_list(request: Request, context: Ctx, subject: Operator, offset: 
             offset=offset,
         )
         totals = await queries_fleet.fleet_totals(connection, tenant_id=subject.tenant_id)
+        alerts = await alerts_at(connection, tenant_id=subject.tenant_id, at=context.clock.now())
     values = {
+        "alerts": alerts,
+        "alert_words": ALERT_WORDS,
         "zone": zone,
         "current": sorted(current, key=lambda event: event.start_at),
         "past": past,
@@ -70,7 +76,15 @@ async def event(request: Request, context: Ctx, subject: Operator, event_id: UUI
         )
         zone = await queries_events.fleet_zone(connection, tenant_id=subject.tenant_id, program=view.event.program)
         why = await cycle_reasons(connection, event_id)
+        alerts = await alerts_at(connection, tenant_id=subject.tenant_id, at=context.clock.now())
+        heard = await heard_of(
+            connection, tenant_id=subject.tenant_id, source=view.event.source, event_id=view.event.external_id
+        )
     values = {
+        "alerts": alerts,
+        "alert_words": ALERT_WORDS,
+        "heard": heard,
+        "effect_words": EFFECT_WORDS,
         "view": view,
         "why": section(why, zone),
         "live": picture(view, zone, method_of(context, view.event.program)),

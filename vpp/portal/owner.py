@@ -17,9 +17,11 @@ from vpp.domain.fleet import Quality
 from vpp.domain.site import Site
 from vpp.domain.units import fraction_from_percent
 from vpp.enrolment import ReserveChange, get_site, load_sites, reserve_changes, set_reserve
+from vpp.peering import alerts_at
 from vpp.portal import queries_events, queries_fleet, queries_owner
 from vpp.portal.auth import Subject, require_role
 from vpp.portal.context import Context, Ctx
+from vpp.portal.heard_pages import ALERT_WORDS
 from vpp.portal.operator import titles
 from vpp.portal.queries_fleet import SiteRow
 from vpp.portal.queries_owner import ComingEvent
@@ -61,7 +63,10 @@ async def home(request: Request, context: Ctx, subject: Owner) -> Response:
         month = local_month(now, zone)
         earned = await owner_earnings(connection, _owner_id(subject), month)
         views = await _site_views(connection, context, subject, sites[:MOST_SITES], earned.by_site, now)
+        alerts = await alerts_at(connection, tenant_id=subject.tenant_id, at=now)
     values = {
+        "alerts": alerts,
+        "alert_words": ALERT_WORDS,
         "views": views,
         "hidden": max(0, len(sites) - MOST_SITES),
         "earned": earned,
