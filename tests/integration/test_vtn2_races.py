@@ -2,9 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from datetime import timedelta
+from secrets import token_hex
 
 import pytest
+from sqlalchemy import text
 
 from tests.builders_vtn2 import (
     Vtn,
@@ -19,8 +22,22 @@ from tests.builders_vtn2 import (
     withdraw,
 )
 from tests.clock import FixedClock
-from vpp.domain.openadr2 import NOT_REGISTERED, CancelRegistration, CreateRegistration
+from vpp.domain.openadr2 import (
+    INVALID_DATA,
+    NOT_REGISTERED,
+    CancelRegistration,
+    CreateOpt,
+    CreateRegistration,
+    PointOffer,
+    RegisterReports,
+    ReportedValue,
+    ReportOffer,
+    ReportUpdate,
+    UpdateReports,
+)
+from vpp.domain.time import Interval
 from vpp.gateway.vtn.keeper import CHECK_EVERY
+from vpp.peering import ask_report
 from vpp.store.embedded import ServerUrls
 from vpp.store.engine import Store
 
@@ -103,3 +120,36 @@ async def test_what_one_vtn_told_another_knows_after_a_while_though_it_heard_of_
         await other.desk.room.keeper.look_again()
         ven.url = other.url
         assert await ven.told() == []
+
+
+async def test_an_id_longer_than_an_index_takes_is_refused_as_wrong_and_not_as_an_outage(
+    store: Store, clock: FixedClock, vtn: Vtn
+) -> None:
+    await add_ven(store, clock, "ven-1")
+    long = token_hex(4500)
+    opt = CreateOpt(
+        request_id="q", opt_id=long, ven_id="ven-1", opt_in=False, reason="economic", created_at=clock.now(),
+        windows=(Interval(clock.now(), clock.now() + HOUR),),
+    )  # fmt: skip
+    point = PointOffer(r_id="p", report_type="usage", reading_type="Direct Read", unit="kW", item="powerReal")
+    offer = ReportOffer(specifier_id="s", name="METADATA_TELEMETRY_USAGE", points=(point,), created_at=clock.now())
+    async with raw_ven(vtn.url, "ven-1") as ven:
+        await ven.say("EiReport", RegisterReports(request_id="o", offers=(offer,), ven_id="ven-1"))
+        said = [
+            await ven.say("EiOpt", opt),
+            await ven.say(
+                "EiReport", RegisterReports(request_id="o", offers=(replace(offer, specifier_id=long),), ven_id="ven-1")
+            ),
+        ]
+        async with store.begin() as connection:
+            peer_id = (await connection.execute(text("select id from peer"))).scalar_one()
+            asked = await ask_report(
+                connection, peer_id, specifier_id="s", points=[("p", "Direct Read")], granularity=HOUR, back=HOUR,
+                at=clock.now(),
+            )  # fmt: skip
+        value = ReportedValue(r_id=long, start_at=clock.now(), duration=HOUR, value=1.0)
+        report = ReportUpdate(
+            report_request_id=asked, specifier_id="s", name="TELEMETRY_USAGE", created_at=clock.now(), values=(value,)
+        )
+        said.append(await ven.say("EiReport", UpdateReports(request_id="u", updates=(report,), ven_id="ven-1")))
+    assert [answer.response.code for answer in said] == [INVALID_DATA] * 3

@@ -66,7 +66,7 @@ async def load_ven(connection: AsyncConnection, peer_id: str, tenant_id: str, no
 async def load_told(
     connection: AsyncConnection, now: datetime, *, event_id: str | None = None, since: datetime | None = None
 ) -> dict[str, dict[str, Delivery]]:
-    """Return what VENs were told and answered, by peer and event: of one event, or since an instant, by whatever VTN."""
+    """Return what VENs were told and answered, by peer and event: of one event, or since an instant; by any VTN."""
     query = _told(now)
     if event_id is not None:
         query = query.where(vtn2_delivery.c.event_id == event_id)

@@ -17,7 +17,7 @@ from vpp.domain.openadr2 import (
     CreateOpt,
 )
 from vpp.gateway.vtn.changes import ANSWER_CHANNEL
-from vpp.gateway.vtn.room import Refused, Room, good
+from vpp.gateway.vtn.room import Refused, Room, check_ids, good
 from vpp.gateway.vtn.view import Ven
 from vpp.store.tables.openadr2_vtn import vtn2_opt
 
@@ -30,6 +30,7 @@ async def created(room: Room, ven: Ven, message: CreateOpt) -> CreatedOpt:
     Raises:
         Refused: it names an event that is not the VEN's, or a version of it that is not the current one.
     """
+    check_ids([message.opt_id])
     if len(message.windows) > MAX_WINDOWS:
         raise Refused(INVALID_DATA, f"at most {MAX_WINDOWS} windows of time in one opt")
     if message.event_id is not None:

@@ -37,7 +37,7 @@ from vpp.domain.openadr2 import (
 )
 from vpp.gateway.vtn.metrics import VALUES
 from vpp.gateway.vtn.queue import close_answered, close_kinds, close_taken
-from vpp.gateway.vtn.room import Refused, Room, good
+from vpp.gateway.vtn.room import Refused, Room, check_ids, good
 from vpp.gateway.vtn.view import Ven
 from vpp.peering import REPORT_CHANNEL, add_demand, queue_message
 from vpp.store.tables.openadr2_vtn import vtn2_report_offer, vtn2_report_request, vtn2_report_value
@@ -59,6 +59,7 @@ async def registered(room: Room, ven: Ven, message: RegisterReports) -> Register
     """
     if len(message.offers) > MAX_OFFERS:
         raise Refused(INVALID_DATA, f"at most {MAX_OFFERS} reports can be offered")
+    check_ids(each.specifier_id for each in message.offers)
     now, peer_id = room.clock.now(), ven.peer.id
     offers = {each.specifier_id: each for each in message.offers}
     async with room.store.begin() as connection:
@@ -114,6 +115,7 @@ async def updated(room: Room, ven: Ven, message: UpdateReports) -> UpdatedReport
     """
     now, peer_id = room.clock.now(), ven.peer.id
     ids = sorted({update.report_request_id for update in message.updates})
+    check_ids({value.r_id for update in message.updates for value in update.values})
     async with room.store.begin() as connection:
         query = select(
             vtn2_report_request.c.report_request_id, vtn2_report_request.c.state, vtn2_report_request.c.demand
