@@ -30,7 +30,7 @@ OPENLEADR, PYOADR = "openleadr 0.5.36", "pyoadr-ven 0.6.0"
 
 def shows(service: str, point: str, peer: str) -> pytest.MarkDecorator:
     """A point of the profile that a test shows."""
-    return pytest.mark.conformance("2.0b", service, point, peer=peer)
+    return pytest.mark.conformance("2.0b", service, f"VTN: {point}", peer=peer)
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,8 @@ _OPERATIONS_301 = {
     Operation.READ: "GET", Operation.CREATE: "POST", Operation.UPDATE: "PUT", Operation.DELETE: "DELETE",
 }  # fmt: skip
 _OPERATIONS_310 = {old: new.value for new, old in _OPERATIONS_301.items()}
+_NAMED_AS_HTTP = " operations named as HTTP does"
+"""Remembered among the types of targets, of which none has this name, where a subscriber used those names."""
 
 
 class Version(Protocol):
@@ -96,6 +98,8 @@ class Version301:
             translated["reportDescriptors"] = [_with_plain_targets(each, types) for each in body["reportDescriptors"]]
         if kind is ObjectKind.SUBSCRIPTION and isinstance(body.get("objectOperations"), list):
             translated["objectOperations"] = [_operations_310(each) for each in body["objectOperations"]]
+            if translated["objectOperations"] != body["objectOperations"]:
+                types[_NAMED_AS_HTTP] = ()
         return checked(kind, translated), types
 
     def write(self, stored: StoredObject, shown: frozenset[str] | None) -> str:
@@ -151,6 +155,9 @@ def _text_301(stored: StoredObject) -> str:
         wire["programID"] = stored.program_id
     if stored.kind is ObjectKind.EVENT:
         _complete_event(wire, stored.target_types)
+    if stored.kind is ObjectKind.SUBSCRIPTION and _NAMED_AS_HTTP in stored.target_types:
+        for each in wire["objectOperations"]:
+            each["operations"] = [_OPERATIONS_301[Operation(name)] for name in each["operations"]]
     return json.dumps(wire, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -192,7 +199,8 @@ def _typed_targets(targets: Iterable[str], types: Mapping[str, tuple[str, ...]])
 
 
 def _operations_310(operations: Any) -> Any:
-    """3.0.1's document lists 3.1.0's names of operations, its clients also those of HTTP: both are understood."""
+    """3.0.1's document lists 3.1.0's names of operations, its clients also those of HTTP: both are understood, and
+    the subscriber reads its own."""
     if not isinstance(operations, dict) or not isinstance(operations.get("operations"), list):
         return operations
     names = [_OPERATIONS_310.get(name, name) if isinstance(name, str) else name for name in operations["operations"]]
