@@ -104,7 +104,7 @@ async def test_every_signal_is_shown_with_its_meaning_its_effect_and_the_reason(
         "3 steps less load than normal",
         "no programme of ours says how many kW a step is",
         "curve through (1, 2)",
-        "X_TURN",
+        "X_<wbr>TURN",
         "a type we do not know",
         "left, 7",
         "CHARGE_STATE_SETPOINT 80 PERCENT; it should be a share from 0 to 1, as 0.8 for 80 %",
@@ -159,7 +159,7 @@ async def test_the_page_of_an_event_says_what_the_utility_said(store: Store, wor
     await hearing.hear(told, Outcome(program="elrp", opted_in=True))
     page = await shown(app, world.operator, f"/operator/events/{world.running}")
     assert "What the utility said" in page
-    assert "X_MORE" in page
+    assert "X_<wbr>MORE" in page
     assert f'href="/operator/events/{world.running}"' in await shown(app, world.operator, SIGNALS)
 
 
