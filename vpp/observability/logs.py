@@ -2,8 +2,22 @@
 
 import logging
 import sys
+from typing import TextIO, cast
 
 import structlog
+
+_processors: list[structlog.types.Processor] = []
+"""One list for the life of the process: loggers are kept once used, and hold on to the list they were made with."""
+
+
+class _PresentStderr:
+    """Standard error as it is when a line is written, for a logger lives longer than a redirection of it."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
 
 
 def configure_logs(*, level: str = "INFO") -> None:
@@ -17,16 +31,17 @@ def configure_logs(*, level: str = "INFO") -> None:
         if human
         else structlog.processors.JSONRenderer()
     )
+    _processors[:] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        renderer,
+    ]
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
+        processors=_processors,
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _PresentStderr())),
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(
