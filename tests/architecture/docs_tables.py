@@ -7,8 +7,10 @@ from typing import Any
 
 import typer
 
+from market.openadr2.deviations import DEVIATIONS
 from vpp.cli import load_commands
 from vpp.config import Settings
+from vpp.gateway.meanings import ANY, RULES
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -46,8 +48,24 @@ def commands() -> dict[str, Any]:
     return dict(sorted(walk(typer.main.get_command(load_commands()), "vpp")))
 
 
+def deviations_table() -> str:
+    """One row a deviation of 2.0b that is tolerated."""
+    rows = [f"| `{each.name}` | {each.what} | {each.sent_by} | {each.becomes} |" for each in DEVIATIONS]
+    return "\n".join(["| name | what is sent | by | is taken for |", "|---|---|---|---|", *rows])
+
+
+def signals_table() -> str:
+    """One row a type of signal."""
+    rows = [
+        f"| `{type_.value}` | {rule.meaning} | {_units(rule.units)} | {rule.note} |" for type_, rule in RULES.items()
+    ]
+    return "\n".join(["| type | means | in | what comes of it |", "|---|---|---|---|", *rows])
+
+
 TABLES: dict[str, tuple[str, Callable[[], str]]] = {
     "settings": ("reference/configuration.md", settings_table),
+    "deviations": ("guides/openadr.md", deviations_table),
+    "signals": ("reference/openadr-signals.md", signals_table),
     "commands": ("reference/command-line.md", commands_text),
 }
 
@@ -69,6 +87,10 @@ def write() -> None:
 def between(name: str) -> re.Pattern[str]:
     """What finds a table on its page: its first mark, its text, its last mark."""
     return re.compile(rf"(<!-- {name} -->\n)(.*?)(\n<!-- end {name} -->)", re.DOTALL)
+
+
+def _units(units: tuple[str, ...]) -> str:
+    return "any" if units == ANY else " or ".join(unit or "no unit" for unit in units)
 
 
 def _default(value: object) -> str:

@@ -16,6 +16,8 @@ from prometheus_client import REGISTRY
 from sqlalchemy import text
 
 import vpp.gateway.metrics
+import vpp.gateway.notify
+import vpp.gateway.vtn.metrics
 import vpp.lifecycle.metrics
 import vpp.peering.metrics
 import vpp.portal.metrics

@@ -85,8 +85,8 @@ def html(exchange: Exchange) -> None:
 XML = "application/xml"
 ACCEPTS = re.compile(rb"responseCode>4\d\d<")
 REFUSALS = {
-    "poll-unregistered", "event-bad-ven-id", "cancel-unknown-registration", "created-event-unknown", "update-report-unknown",
-    "cancel-opt-unknown",
+    "poll-unregistered", "event-bad-ven-id", "cancel-unknown-registration", "created-event-unknown",
+    "update-report-unknown", "cancel-opt-unknown",
 }  # fmt: skip
 
 
@@ -98,13 +98,16 @@ LIES_2: dict[str, tuple[Lie, set[str]]] = {
     "the truth": (honest, set()),
     "everything is taken": (answers(accepts), REFUSALS),
     "every poll is answered with success": (
-        where(b"oadrPoll ", says(200, OK, XML)), {"poll-unregistered", "poll-cancelled", "schema-invalid", "no-such-service"},
+        where(b"oadrPoll ", says(200, OK, XML)),
+        {"poll-unregistered", "poll-cancelled", "schema-invalid", "no-such-service"},
     ),
     "requests are not named": (
         answers(lambda e: swaps(b"requestID>conformance", b"requestID>other")(e)), {"request-id"},
     ),
     "messages name no schema": (answers(swaps(b' ei:schemaVersion="2.0b"', b"")), {"schema-version"}),
-    "an attribute lacks its namespace": (answers(swaps(b"ei:schemaVersion", b"schemaVersion")), {"valid", "schema-version"}),
+    "an attribute lacks its namespace": (
+        answers(swaps(b"ei:schemaVersion", b"schemaVersion")), {"valid", "schema-version"},
+    ),
     "it calls XML something else": (answers(html), {"content-type"}),
     "there is no EiOpt": (
         questions(says(404, b"not found", "text/plain"), path="EiOpt"), {"create-opt", "cancel-opt-unknown"},

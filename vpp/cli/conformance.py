@@ -49,7 +49,9 @@ def openadr(
     ] = None,
     callback_port: Annotated[int | None, typer.Option(min=1, max=65535, help="3: the port it leads to.")] = None,
     hostile: Annotated[bool, typer.Option("--hostile", help="2.0b: send a document type as well.")] = False,
-    timeout: Annotated[float, typer.Option(min=0.1, max=300, help="Seconds one exchange may take.")] = 10.0,
+    timeout_s: Annotated[
+        float, typer.Option("--timeout", min=0.1, max=300, help="Seconds one exchange may take.")
+    ] = 10.0,
     json_to: JsonTo = None,
 ) -> None:
     """Check any OpenADR VTN as a black-box client; exits 0 only if no check failed.
@@ -61,7 +63,7 @@ def openadr(
         ven=_credential("client", client_id, client_secret, _VARIABLES[0]),
         other_ven=_credential("other-client", other_client_id, other_client_secret, _VARIABLES[1]),
         bl=_credential("bl-client", bl_client_id, bl_client_secret, _VARIABLES[2]),
-        callback_url=callback_url, callback_port=callback_port, hostile=hostile, timeout_s=timeout,
+        callback_url=callback_url, callback_port=callback_port, hostile=hostile, timeout_s=timeout_s,
     )  # fmt: skip
     found, results = within(_check(asked))
     counts = Counter(each.outcome for each in results)
