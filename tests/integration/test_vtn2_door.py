@@ -17,7 +17,7 @@ from market.openadr2.vtn import PREFIX
 from tests.builders_vtn2 import add_ven, an_event, own_database, raw_ven, running_vtn, swept_store, tell
 from tests.builders_vtn2_certs import authority, party, stranger
 from tests.clock import FixedClock
-from vpp.bootstrap.vtn2 import ValkeyReplay
+from vpp.bootstrap.replays import ValkeyReplay
 from vpp.domain.errors import InvalidRequest
 from vpp.domain.openadr2 import NOT_REGISTERED, Acknowledge, Poll, RequestEvents
 from vpp.store.embedded import ServerUrls

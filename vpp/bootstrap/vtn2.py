@@ -8,7 +8,6 @@ import sys
 from datetime import timedelta
 
 import structlog
-from redis.exceptions import RedisError
 
 from market.openadr2.codec import Signer
 from market.openadr2.push import Openadr2Pusher
@@ -25,32 +24,11 @@ from vpp.peering import SqlMessageLog, listening
 from vpp.ports import Clock
 from vpp.store.engine import Store
 
-REPLAY_KEPT = timedelta(minutes=15)
-"""Longer than a signed message counts as fresh, before and after its timestamp together."""
 PARENT_EVERY_S = 1.0
 SWITCH_S = 0.0005
 """How long the thread that redacts messages for the log may keep one that answers a VEN waiting at a time."""
 
 log = structlog.get_logger(__name__)
-
-
-class ValkeyReplay:
-    """Signed messages that were seen, in Valkey, for all processes and over restarts.
-
-    Where Valkey does not answer, what the process itself remembers has to do.
-    """
-
-    def __init__(self, store: Store) -> None:
-        self._redis = store.redis
-
-    async def first_time(self, nonce: str) -> bool:
-        """Return whether this message is new, and remember it."""
-        try:
-            kept = await self._redis.set(f"vtn2:seen:{nonce}", 1, nx=True, ex=int(REPLAY_KEPT.total_seconds()))
-        except (RedisError, OSError, TimeoutError) as error:
-            log.warning("replays are held off by this process alone", error=str(error)[:200])
-            return True
-        return bool(kept)
 
 
 async def vtn2(settings: Settings, *, host: str, port: int, with_parent: int | None = None) -> None:
