@@ -15,6 +15,7 @@ from market.openadr2.rendering import Renderer, can_say
 from market.openadr2.tls import server_context
 from market.openadr2.vtn import Openadr2Vtn, VtnOptions
 from vpp.bootstrap.frame import clock_for, open_store, until_stopped, watched_loops
+from vpp.bootstrap.replays import ValkeyReplay
 from vpp.config import Settings
 from vpp.domain.errors import NotReady
 from vpp.gateway.notify import AddressRules, CallbackGuard
