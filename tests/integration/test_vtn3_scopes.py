@@ -1,5 +1,6 @@
 """Who may call which operation of our OpenADR 3 VTN: the official documents, operation by operation."""
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
@@ -191,6 +192,23 @@ async def test_a_header_that_is_not_a_bearer_token_is_none(vtn: tuple[httpx.Asyn
         assert answer.headers["www-authenticate"] == "Bearer"
         assert set(answer.json()) == {"type", "title", "status", "detail", "instance"}
         assert (await http.get(f"{OLD}/events", headers={"authorization": header.encode()})).status_code == 403
+
+
+async def test_long_bodies_of_a_ven_count_as_many_requests_and_wrong_ones_are_refused_soon() -> None:
+    authority, app = FixedAuthority(), FastAPI()
+    parts = VtnParts(shelf=EmptyShelf(), authority=authority, clock=FixedClock(), log=KeptLog())
+    app.mount(NEW, create_vtn(replace(parts, requests_per_second=10.0))["3.1.0"])
+    http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=ORIGIN)
+    intervals = b",".join([b"{}"] * 300_000)
+    body = b'{"eventID":"e","clientName":"c","resources":[{"resourceName":"r","intervals":[%s]}]}' % intervals
+    begun_s = time.process_time()
+    answers = [
+        await http.post(f"{NEW}/reports", content=body, headers={"authorization": "Bearer ven1"}) for _ in range(2)
+    ]
+    assert time.process_time() - begun_s < 1.0
+    assert [answer.status_code for answer in answers] == [400, 500]
+    assert answers[1].json()["title"] == "Too Many Requests"
+    assert (await http.get(f"{NEW}/events", headers={"authorization": "Bearer ven2"})).status_code == 200
 
 
 async def test_too_many_requests_of_one_client_are_put_off_and_others_are_not() -> None:

@@ -44,8 +44,8 @@ class RateLimit:
         self._elapsed_s = elapsed_s
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def take(self, key: str) -> None:
-        """Count a request.
+    def take(self, key: str, cost: float = 1.0) -> None:
+        """Count a request; one that costs more than is left is let through, and those after it wait the longer.
 
         Raises:
             Problem: there were too many of this key.
@@ -54,7 +54,7 @@ class RateLimit:
         left, at_s = self._buckets.get(key, (float(self._burst), now_s))
         left = min(float(self._burst), left + (now_s - at_s) * self._per_second)
         allowed = left >= 1
-        self._buckets[key] = (left - 1 if allowed else left, now_s)
+        self._buckets[key] = (left - cost if allowed else left, now_s)
         self._buckets.move_to_end(key)
         if len(self._buckets) > self._keys_max:
             self._buckets.popitem(last=False)

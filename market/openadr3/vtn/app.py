@@ -38,6 +38,8 @@ from vpp.ports import Authority, CallbackCheck, Clock, MessageLog, Notifiers, Ob
 _log = structlog.get_logger()
 _JSON = "application/json"
 _AUTH_LISTED = {"3.1.0": frozenset({200, 400, 401, 500, 501}), "3.0.1": frozenset({200, 400, 403, 500})}
+_BYTES_A_REQUEST = 1000
+"""A VEN's longer body counts as so many requests more as it has of these: it takes as much longer to read."""
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -108,6 +110,8 @@ class _Vtn:
                 caller = await self._caller(request, operation.scopes)
                 if operation.method in ("POST", "PUT"):
                     body = await read_bounded(request)
+                    if len(body) > _BYTES_A_REQUEST and is_ven(caller):
+                        self._limit.take(caller.client_id, len(body) / _BYTES_A_REQUEST)
                 status, text = await handler(
                     Call(
                         desk=self._desk,
