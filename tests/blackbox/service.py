@@ -119,13 +119,15 @@ def running_service(
             stack.enter_context(pytest.MonkeyPatch.context()).delenv(name)
         serve = ("serve", "--port", str(port), "--openadr2-port", str(port2))
         log = folder / "serve.log"
-        service.pid = stack.enter_context(vpp_process(*serve, log=log, **given)).pid
+        served = stack.enter_context(vpp_process(*serve, log=log, **given))
+        service.pid = served.pid
         for command in further:
             stack.enter_context(vpp_process(command, log=folder / f"{command}.log", **given))
         stack.callback(service._http.close)
         service.token = service.vpp("token", "blackbox", "--scope", "operate").split()[-1]
         for each in (f"{service.url}/healthz", f"http://127.0.0.1:{port2}/healthz"):
-            until(lambda each=each: _answers(each), within_s=STARTS_WITHIN_S)
+            until(lambda each=each: served.poll() is not None or _answers(each), within_s=STARTS_WITHIN_S)
+        assert served.poll() is None, log.read_text()[-2000:]
         yield service
 
 
