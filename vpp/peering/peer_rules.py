@@ -42,6 +42,7 @@ class NewPeer:
             `fingerprint`; as `sign` if unset), `ven_id` (2.0b: the venID it gave us beforehand), `opt_changes` (2.0b:
             `never`, `before` or `always`: when it is told that the fleet's capability has changed),
             `forward` (pass its events on to those below us), `poll_s`, `version` (3: `3.1.0` or `3.0.1`),
+            `limits` (false: its capacity limits are ignored), `sites` (our site's id by its name of a resource),
             `targets` (3: what we ask for), `token_url` and `scope` (3: where discovery does not tell).
     """
 
