@@ -20,12 +20,14 @@ from tests.builders_conformance import Exchange, Lie, answers, honest, lying_bef
 from tests.builders_gateway import stock_vtn
 from tests.builders_processes import free_port
 from tests.builders_vtn2 import add_ven, an_event, own_database, running_vtn, swept_store, tell
-from tests.builders_vtn3 import NEW, listening
+from tests.builders_vtn3 import NEW, OLD, listening
 from tests.builders_vtn3 import running_vtn as running_vtn3
 from tests.clock import FixedClock
+from vpp.bootstrap.conformance import with_profile
 from vpp.cli import run
 from vpp.clock import SystemClock
 from vpp.domain.conformance import ClientCredential, Outcome, VtnUnderTest, run_checks
+from vpp.domain.errors import NotReady
 from vpp.domain.openadr2 import Acknowledge, Response
 from vpp.store.embedded import ServerUrls
 from vpp.store.engine import Store
@@ -315,6 +317,35 @@ async def test_known_failures_of_stock_openleadr_are_failures_and_no_crash(clock
     passed = {name for name, each in results.items() if each.outcome is Outcome.PASS}
     assert {"query", "register", "register-again", "poll", "register-report", "valid", "schema-version"} <= passed
     assert not any("could not be judged" in each.sentence for each in results.values())
+
+
+def below(prefix: str) -> Lie:
+    def change(exchange: Exchange) -> None:
+        exchange.path = prefix + exchange.path
+
+    return questions(change)
+
+
+async def test_the_profile_is_told_by_the_address_or_found_out_by_asking(
+    store: Store, module_database_url: str, clock: FixedClock
+) -> None:
+    told = {"https://v.example/openadr3/3.0.1/": "3.0.1", "https://v.example/OpenADR2/Simple/2.0b": "2.0b"}
+    for url, profile in told.items():
+        assert (await with_profile(VtnUnderTest(url=url, profile=""))).profile == profile
+    async with running_vtn(store, clock) as vtn, lying_before(vtn.url.removesuffix(PREFIX)) as liar:
+        liar.lie = below(PREFIX)
+        assert (await with_profile(VtnUnderTest(url=liar.url, profile=""))).profile == "2.0b"
+        liar.lie = below("/nothing")
+        with pytest.raises(NotReady, match="--profile"):
+            await with_profile(VtnUnderTest(url=liar.url, profile=""))
+    async with (
+        running_vtn3(module_database_url, clock) as vtn3,
+        listening(vtn3.app) as origin,
+        lying_before(origin) as liar,
+    ):
+        for prefix, profile in ((NEW, "3.1.0"), (OLD, "3.0.1")):
+            liar.lie = below(prefix)
+            assert (await with_profile(VtnUnderTest(url=liar.url, profile=""))).profile == profile
 
 
 def test_the_command_exits_0_only_if_nothing_failed_and_writes_json(

@@ -98,7 +98,9 @@ def _summary(vtn: VtnUnderTest, results: list[CheckResult]) -> dict[str, Any]:
 
 def _table(results: list[CheckResult], counts: Counter[Outcome]) -> Table:
     said = f"{counts[Outcome.PASS]} passed, {counts[Outcome.FAIL]} failed, {counts[Outcome.SKIPPED]} skipped"
-    table = Table("check", "result", "what was found", "asked for by", title=said)
+    table = Table(title=said)
+    for heading in ("check", "result", "what was found", "asked for by"):
+        table.add_column(heading, overflow="fold")
     for each in results:
         style = _STYLES[each.outcome]
         table.add_row(
