@@ -79,6 +79,7 @@ class VtnOptions:
         ven_per_s, address_per_s: requests a second of one VEN and from one address, ten times that at once;
             0 is no limit.
         stranger_per_s: the same for messages from one address that name no VEN that was ever registered.
+        slow_s_per_s: seconds in each second one address may take up with messages that are slow to read.
         require_signature: refuse unsigned messages of anybody.
         sign_all: sign every answer.
         proxy_header: header in which a trusted proxy tells the client's certificate.
@@ -94,6 +95,7 @@ class VtnOptions:
     ven_per_s: float = 5.0
     address_per_s: float = 2000.0
     stranger_per_s: float = 50.0
+    slow_s_per_s: float = 0.2
     require_signature: bool = False
     sign_all: bool = False
     proxy_header: str | None = None
@@ -141,7 +143,8 @@ class Openadr2Vtn:
         self._renderer = Renderer(signer)
         self._guard = _Guard()
         verifier = Verifier(self._guard, clock, required=options.require_signature)
-        self._reader = Reader(verifier, Limits(body_bytes=options.max_body_bytes))
+        limits = Limits(body_bytes=options.max_body_bytes)
+        self._reader = Reader(verifier, limits, slow_s_per_s=options.slow_s_per_s, elapsed_s=elapsed_s)
         self._vens = Buckets(options.ven_per_s, 10 * options.ven_per_s)
         self._addresses = Buckets(options.address_per_s, 10 * options.address_per_s)
         self._strangers = Buckets(options.stranger_per_s, 10 * options.stranger_per_s)
@@ -240,10 +243,12 @@ class Openadr2Vtn:
         body = await self._body(request)
         if body is None:
             return self._too_large()
+        if waits_s := self._reader.waits_s(body, address):
+            return _later(429, waits_s)
         try:
             caller_cert = self._certificate(request, trusted=trusted)
             self._guard.last = None
-            decoded = self._reader.read(body)
+            decoded = self._reader.read(body, address)
         except Refused as refused:
             return self._refuse(refused, address, body)
         except InvalidRequest as error:

@@ -295,3 +295,18 @@ async def test_what_was_tolerated_of_a_message_stands_in_the_log(store: Store, c
         body = encode(RequestEvents(request_id="r1", ven_id="a")).replace(b" ei:schemaVersion=", b" schemaVersion=")
         assert (await ven.post("EiEvent", body)).status_code == 200
         assert vtn.notes.summaries == [("oadrRequestEvent", "tolerated: attribute-without-namespace")]
+
+
+async def test_who_sends_what_takes_long_to_read_is_put_off_and_no_other_is(store: Store, clock: FixedClock) -> None:
+    await add_ven(store, clock, "ven-1")
+    nonsense = b"<oadr:x/>" * 90_000
+    head = b'<oadr:oadrPayload xmlns:oadr="http://openadr.org/oadr-2.0b/2012/07"><oadr:oadrSignedObject><oadr:oadrPoll>'
+    body = head + nonsense + b"</oadr:oadrPoll></oadr:oadrSignedObject></oadr:oadrPayload>"
+    elsewhere = httpx.AsyncHTTPTransport(local_address="127.0.0.2")
+    async with running_vtn(store, clock, slow_s_per_s=0.01) as vtn, raw_ven(vtn.url, "ven-1") as ven:
+        statuses = [(await ven.post("OadrPoll", body)).status_code for _ in range(3)]
+        assert statuses[0] == 400
+        assert statuses[-1] == 429
+        assert (await ven.poll()).response.code == 200
+        async with httpx.AsyncClient(transport=elsewhere) as other:
+            assert (await other.post(f"{vtn.url}/OadrPoll", content=body)).status_code == 400
