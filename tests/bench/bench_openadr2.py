@@ -22,8 +22,9 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ SLICE_S = 1.5
 IN_FLIGHT = 128
 SAMPLE = 200
 SIGNED_SAMPLE = 50
-SIGNED_ROUND_TRIPS_PER_S = 20
+QUICK_SIGNED_SAMPLE = 8
 Json = dict[str, Any]
 Progress = Callable[[str], None]
 
@@ -64,8 +65,14 @@ class Bench:
     folder: Path
     load: Spoken
     tell: Progress
-    rounds: int
-    slice_s: float
+    rounds: int = ROUNDS
+    slice_s: float = SLICE_S
+    signed_sample: int = SIGNED_SAMPLE
+    look_s: float = 0.4
+
+    def settle(self, side: "Side") -> None:
+        """Wait until a server has finished what it was at."""
+        settle([side.pid, *side.beside], every_s=self.look_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,21 +87,28 @@ class Side:
         """CPU of the server, and of the servers it works with [s]."""
         return cpu_s([self.pid]), cpu_s([each for pid in self.beside for each in family(pid)])
 
-    def settle(self) -> None:
-        """Wait until it has finished."""
-        settle([self.pid, *self.beside])
 
+def run(
+    *,
+    vens: int | None = None,
+    quick: bool = False,
+    progress: Progress = lambda _: None,
+    urls: ServerUrls | None = None,
+) -> Json:
+    """Measure; some four minutes, or seconds with `quick` (50 VENs).
 
-def run(*, vens: int | None = None, quick: bool = False, progress: Progress = lambda _: None) -> Json:
-    """Measure; some four minutes, or seconds with `quick` (50 VENs). `vens` measures one size of fleet only."""
+    Args:
+        vens: measures one size of fleet only.
+        urls: servers with a migrated database to use; None starts some.
+    """
     fleets = (50,) if quick and vens is None else FLEETS if vens is None else (vens,)
     folder = Path(tempfile.mkdtemp(prefix="vpp-bench-"))
     load_before = os.getloadavg()[0]
     try:
-        settings = Settings(var_dir=folder, database_url=None, redis_url=None)
-        with running_servers(settings) as urls, Spoken("tests.bench.openadr.load") as load:
-            migrate(urls.database_url)
-            bench = Bench(urls, folder, load, progress, 1 if quick else ROUNDS, 0.4 if quick else SLICE_S)
+        with _servers(folder, urls) as there, Spoken("tests.bench.openadr.load") as load:
+            bench = Bench(there, folder, load, progress)
+            if quick:
+                bench = replace(bench, rounds=1, slice_s=0.3, signed_sample=QUICK_SIGNED_SAMPLE, look_s=0.1)
             measured: Json = {str(fleet): _fleet(bench, fleet) for fleet in fleets}
             memory = {} if quick else _memory(bench, fleets[-1])
     finally:
@@ -108,6 +122,16 @@ def run(*, vens: int | None = None, quick: bool = False, progress: Progress = la
         "load_average_after": round(os.getloadavg()[0], 1),
         "cpus": os.cpu_count(),
     }
+
+
+@contextmanager
+def _servers(folder: Path, urls: ServerUrls | None) -> Iterator[ServerUrls]:
+    if urls is not None:
+        yield urls
+        return
+    with running_servers(Settings(var_dir=folder, database_url=None, redis_url=None)) as started:
+        migrate(started.database_url)
+        yield started
 
 
 def _fleet(bench: Bench, vens: int) -> Json:
@@ -136,7 +160,7 @@ def _unsigned(bench: Bench, vens: int) -> tuple[Json, Json]:
 
 
 def _signed(bench: Bench, vens: int) -> Json:
-    tenant, port, sample = f"signed{vens}", free_port(), min(vens, SIGNED_SAMPLE)
+    tenant, port, sample = f"signed{vens}", free_port(), min(vens, bench.signed_sample)
     folder = bench.folder / tenant
     folder.mkdir()
     write_certificates(folder, vens)
@@ -168,7 +192,7 @@ def _polls(bench: Bench, sides: Sequence[Side], vens: int) -> Json:
             told = bench.load.ask(do="poll", **asked)
             if told["wrong"]:
                 raise AssertionError(f"{side.name}: {told['wrong']} polls were not answered with oadrResponse")
-            side.settle()
+            bench.settle(side)
             if round_:
                 rates[side.name].append(told["polls"] / told["seconds"])
                 cpu_ms[side.name].append(1000 * (side.cpu()[0] - before_s) / told["polls"])
@@ -187,7 +211,7 @@ def _ours_takes(bench: Bench, side: Side, vtn: OurVtn, vens: int, *, signed: boo
     event_id = f"event-{vtn.tenant}"
     ids = [event_id] * vens
     bench.load.ask(do="prepare", name=side.name, event_ids=ids, ahead=True)
-    side.settle()
+    bench.settle(side)
     before_s, beside_s = side.cpu()
 
     def begin() -> float:
@@ -196,7 +220,7 @@ def _ours_takes(bench: Bench, side: Side, vtn: OurVtn, vens: int, *, signed: boo
 
     started_s, published_s = asyncio.run(publish_event(vtn, event_id, begin))
     told = bench.load.answer()
-    side.settle()
+    bench.settle(side)
     after_s, beside_after_s = side.cpu()
     counted = answers_counted(vtn, event_id)
     if counted != vens:
@@ -217,7 +241,7 @@ def _stock_takes(bench: Bench, side: Side, stock: Spoken, vens: int, sample: int
     """The event is added for every VEN; `sample` of them take it."""
     ids = [f"event-{number}" for number in range(vens)]
     bench.load.ask(do="prepare", name=side.name, event_ids=ids[:sample], ahead=not signed)  # it refuses what is 5 s old
-    side.settle()
+    bench.settle(side)
     before_s, _ = side.cpu()
     started_s = time.monotonic()
     stock.ask(event_ids=ids)
@@ -225,7 +249,7 @@ def _stock_takes(bench: Bench, side: Side, stock: Spoken, vens: int, sample: int
     at_once = 4 if signed else IN_FLIGHT
     told = bench.load.ask(do="take", name=side.name, event_ids=ids[:sample], in_flight=at_once, within_s=300)
     took_s = told["finished_s"] - started_s - published_s
-    side.settle()
+    bench.settle(side)
     spent_s = side.cpu()[0] - before_s - published_cpu_s
     whole_s = published_s + took_s * vens / sample
     return {

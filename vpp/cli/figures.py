@@ -1,7 +1,9 @@
 """Commands that compute: allocate, settle, statement, bench."""
 
 import importlib
+import inspect
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import date, datetime
 from pathlib import Path
@@ -11,7 +13,7 @@ import typer
 
 from vpp import bootstrap
 from vpp.allocation import allocate_file, options_from
-from vpp.cli.app import JsonTo, app, console, emit, settings, within
+from vpp.cli.app import JsonTo, app, console, emit, settings, told, within
 from vpp.cli.fleet import Tenant
 from vpp.clock import SystemClock
 from vpp.config import Settings
@@ -20,7 +22,7 @@ from vpp.settlement import settle_month, statement_csv
 from vpp.settlement import statement as site_statement
 
 Month = Annotated[str, typer.Option(help="The month, as 2026-08.")]
-BENCHES = ("ingest", "allocation", "peers", "demo")
+BENCHES = ("ingest", "allocation", "peers", "demo", "openadr2", "openadr3")
 
 
 @app.command()
@@ -111,6 +113,10 @@ def first_day(month: str) -> date:
 @app.command()
 def bench(
     name: Annotated[str, typer.Argument(help=" or ".join(BENCHES))],
+    quick: Annotated[bool, typer.Option("--quick", help="A small run of seconds (openadr2, openadr3).")] = False,
+    vens: Annotated[
+        int | None, typer.Option(min=1, max=10_000, help="One size of fleet (openadr2); three if not given.")
+    ] = None,
     json_to: JsonTo = None,
 ) -> None:
     """Measure this machine, as a ratio against a named peer. Runs from a checkout, with the dev group."""
@@ -118,12 +124,27 @@ def bench(
         raise InvalidRequest("name", name, " or ".join(BENCHES))
     sys.path.insert(0, str(Path.cwd()))
     try:
-        measured = importlib.import_module(f"tests.bench.bench_{name}").run()
+        measure = importlib.import_module(f"tests.bench.bench_{name}").run
     except ModuleNotFoundError as error:
         raise NotReady(f"benchmarks live in tests/bench of a checkout, which is not here: {error}") from error
+    measured = measure(**_given(name, measure, quick=quick or None, vens=vens))
 
     def show() -> None:
         for key, value in measured.items():
             console.print(f"{key}: {value}")
 
     emit(measured, json_to, show)
+
+
+def _given(name: str, measure: Callable[..., Any], **options: Any) -> dict[str, Any]:
+    """Return the options a benchmark is given, and where it tells how far it is.
+
+    Raises:
+        InvalidRequest: one of them is not this benchmark's.
+    """
+    known = inspect.signature(measure).parameters
+    given = {option: value for option, value in options.items() if value is not None}
+    for option in given:
+        if option not in known:
+            raise InvalidRequest(f"--{option}", given[option], f"no such option for {name}")
+    return given | ({"progress": lambda line: told.print(line, highlight=False)} if "progress" in known else {})

@@ -106,7 +106,7 @@ def asked(programs: list[str]) -> list[Asked]:
         one("BL, active, page at 500", False, active="true", skip=500),
         one("VEN, by target", True, targets="group7"),
         one("BL, by target", False, targets="group33"),
-        one("VEN, by target, active", True, targets="group3", active="true"),
+        one("VEN, by target, active", True, targets="group4", active="true"),
     ]
 
 

@@ -51,7 +51,7 @@ class Spoken:
 
     def __exit__(self, *_: object) -> None:
         self.process.kill()
-        self.process.wait(30)
+        self.process.communicate(timeout=30)  # closes the pipes
 
 
 def cpu_s(pids: Sequence[int]) -> float:
@@ -81,11 +81,11 @@ def rss_mib(pid: int) -> float:
     raise ProcessLookupError(pid)
 
 
-def settle(pids: Sequence[int], *, within_s: float = 8.0) -> None:
+def settle(pids: Sequence[int], *, within_s: float = 8.0, every_s: float = 0.4) -> None:
     """Wait until processes have finished what they were at, so that the next server has the machine."""
     deadline_s, before_s, at_s = time.monotonic() + within_s, cpu_s(pids), time.monotonic()
     while time.monotonic() < deadline_s:
-        time.sleep(0.4)
+        time.sleep(every_s)
         now_s, spent_s = time.monotonic(), cpu_s(pids)
         if (spent_s - before_s) / (now_s - at_s) < QUIET_SHARE:
             return
