@@ -15,6 +15,8 @@ from tests.builders_vtn3 import (
     ven_body,
 )
 from tests.clock import FixedClock
+from vpp.domain.errors import Conflict
+from vpp.domain.openadr3 import ObjectDraft, ObjectKind
 from vpp.domain.peer import PeerRole, Protocol
 from vpp.peering import NewPeer, add_peer
 from vpp.store.tables.peering import peer as peers
@@ -231,3 +233,18 @@ async def test_one_tenants_objects_do_not_exist_for_another(vtn: Vtn, program: s
     assert await stranger.status("DELETE", f"/programs/{program}") == 404
     assert await stranger.status("PUT", f"/programs/{program}", json={"programName": "mine"}) == 404
     assert len(await vtn.bl.get("/programs")) == 1
+
+
+async def test_a_ven_that_changes_itself_while_a_target_is_taken_from_it_does_not_get_it_back(vtn: Vtn) -> None:
+    made = await vtn.bl.post("/vens", ven_body(targets=["g1"]))
+    seen = await vtn.ven1.get(f"/vens/{made['id']}")
+    await vtn.bl.put(f"/vens/{made['id']}", ven_body(targets=[]))
+    late = ObjectDraft(
+        kind=ObjectKind.VEN, tenant_id=vtn.tenant, body=seen, client_id=seen["clientID"], keeps_targets=True
+    )  # fmt: skip
+    with pytest.raises(Conflict):
+        await vtn.shelf.replace(made["id"], late)
+    assert await vtn.shelf.granted_targets(seen["clientID"], tenant_id=vtn.tenant) == frozenset()
+    assert (await vtn.ven1.put(f"/vens/{made['id']}", {"objectType": "VEN_VEN_REQUEST", "venName": "renamed"}))[
+        "venName"
+    ] == "renamed"

@@ -47,6 +47,7 @@ class ObjectDraft:
         client_id: whose it is; required for reports, subscriptions, vens and resources.
         target_types: 3.0.1's type of a target by its value, where 3.0.1 named one (`{"g1": ("GROUP",)}`).
         api_version: through which it came; a subscription's notifications speak this version.
+        keeps_targets: its targets are those of the object it takes the place of, and must be so still.
     """
 
     kind: ObjectKind
@@ -55,6 +56,7 @@ class ObjectDraft:
     client_id: str | None = None
     target_types: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     api_version: str = VERSION
+    keeps_targets: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

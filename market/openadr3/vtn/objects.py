@@ -102,7 +102,8 @@ async def _draft(call: Call, before: StoredObject | None) -> ObjectDraft:
     if call.kind in (ObjectKind.VEN, ObjectKind.RESOURCE):
         says_business_logic(call.caller, call.kind, given.get("objectType"))
     body, types = call.version.read(call.kind, given)
-    if call.kind in (ObjectKind.VEN, ObjectKind.RESOURCE) and is_ven(call.caller):
+    keeps_targets = call.kind in (ObjectKind.VEN, ObjectKind.RESOURCE) and is_ven(call.caller)
+    if keeps_targets:
         _keep_targets(body, types, before)
     client_id = await _client_of(call, body, before)
     await _check_references(call, body)
@@ -115,6 +116,7 @@ async def _draft(call: Call, before: StoredObject | None) -> ObjectDraft:
         client_id=client_id,
         target_types=types,
         api_version=call.version.name,
+        keeps_targets=keeps_targets,
     )
 
 

@@ -61,6 +61,8 @@ async def replace_object(
     before = await locked_object(connection, draft.kind, object_id, tenant_id=draft.tenant_id)
     modified_at = max(at, before.modified_at + _TICK)
     row = row_of(draft, object_id=object_id, created_at=before.created_at, modified_at=modified_at)
+    if draft.keeps_targets and set(row["targets"]) != set(before.targets):
+        raise Conflict(f"{draft.kind.value.lower()} {object_id} was changed meanwhile: read it again first")
     await _resolve_references(connection, draft, row)
     statement = update(objects).where(objects.c.id == object_id).values(row).returning(*COLUMNS)
     stored = as_object(await _keeping_names(connection, draft, statement))
