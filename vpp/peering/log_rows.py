@@ -9,8 +9,8 @@ to or by that peer. The first keeps its body.
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 
 from vpp.domain.peer import Direction, Protocol
 from vpp.peering.redaction import redacted
@@ -19,6 +19,9 @@ BODY_MAX = 16_384
 """Characters of a body that are kept."""
 LONGEST = timedelta(hours=1)
 """After this, idle polls begin a new row, so that the log can be searched by time."""
+STRANGERS_MAX = 5_000
+"""Rows in `LONGEST` for what nobody's peer says: beyond these it is only counted, so that no stranger fills the log."""
+_SURPLUS_KINDS_MAX = 200
 _PEERS_IN_MEMORY = 20_000
 _OPEN_PER_PEER = 8
 _SHORT_MAX = 200
@@ -64,7 +67,9 @@ _Key = tuple[str, str, str, str, int]
 class Coalescer:
     """Turns messages into new rows, and counts those that are the same again."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, strangers_max: int = STRANGERS_MAX) -> None:
+        self._strangers_max, self._strangers, self._strangers_since = strangers_max, 0, datetime.min.replace(tzinfo=UTC)
+        self._surplus: dict[tuple[str, ...], LogRow] = {}
         self._open: OrderedDict[tuple[str, str | None], dict[_Key, LogRow]] = OrderedDict()
         self._counted: dict[int, LogRow] = {}
 
@@ -73,6 +78,11 @@ class Coalescer:
         made = []
         for message in messages:
             row = self._again(message)
+            if row is None and message.peer is None and self._is_too_much(message):
+                row, begun = self._surplus_row(message)
+                if begun:
+                    made.append(row)
+                    continue
             if row is None:
                 made.append(self._begin(message))
             else:
@@ -97,6 +107,28 @@ class Coalescer:
             row.stored_repeats = repeats
             if row.repeats == repeats:
                 self._counted.pop(id(row), None)
+
+    def _is_too_much(self, message: Noted) -> bool:
+        """Count a row for a stranger; whether there have been too many."""
+        if not timedelta(0) <= message.at - self._strangers_since < LONGEST:
+            self._strangers, self._strangers_since = 0, message.at
+            self._surplus.clear()
+        self._strangers += 1
+        return self._strangers > self._strangers_max
+
+    def _surplus_row(self, message: Noted) -> tuple[LogRow, bool]:
+        """The row that messages like this one are counted in, and whether it is new."""
+        key = (message.protocol.value, message.direction.value, message.kind, message.status)
+        if key not in self._surplus and len(self._surplus) >= _SURPLUS_KINDS_MAX:
+            key = key[:2]
+            message = replace(message, kind="", status="")
+        row = self._surplus.get(key)
+        if row is not None:
+            return row, False
+        row = self._surplus[key] = _row(
+            replace(message, summary="of strangers, too many to keep each", body=b"", size=0)
+        )
+        return row, True
 
     def _again(self, message: Noted) -> LogRow | None:
         rows = self._open.get((message.protocol.value, message.peer))
