@@ -30,6 +30,7 @@ from tests.builders_vtn2 import (
 from tests.builders_vtn2_certs import party
 from tests.clock import FixedClock
 from vpp.domain.errors import InvalidRequest
+from vpp.domain.grid_event import Target, TargetKind
 from vpp.domain.openadr2 import (
     Acknowledge,
     CanceledRegistration,
@@ -46,7 +47,7 @@ from vpp.domain.openadr2 import (
 )
 from vpp.gateway.notify import AddressRules, CallbackGuard
 from vpp.gateway.vtn import PushLoop
-from vpp.gateway.vtn.pushing import AGAIN
+from vpp.gateway.vtn.pushing import AGAIN, AT_ONCE, DOUBTFUL_AT_ONCE
 from vpp.peering import ask_report, cancel_report, end_registration, report_requests
 from vpp.store.embedded import ServerUrls
 from vpp.store.engine import Store
@@ -74,12 +75,15 @@ class Listener:
     status: int = 200
     bodies: list[bytes] = field(default_factory=list)
     signer: Signer | None = None
+    silent: bool = False
 
     async def hear(self, request: web.Request) -> web.Response:
         body = await request.read()
         message = decode(body).message
         self.bodies.append(body)
         self.heard.append((request.path.rpartition("/")[2], message))
+        if self.silent:
+            await asyncio.sleep(30)
         if self.status != 200:
             return web.Response(status=self.status)
         return web.Response(body=encode(_answer_to(message), signer=self.signer), content_type="application/xml")
@@ -112,7 +116,7 @@ async def listening() -> AsyncIterator[Listener]:
     listener = Listener()
     app = web.Application()
     app.router.add_post("/ven/{service}", listener.hear)
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     listener.url = f"http://127.0.0.1:{runner.addresses[0][1]}/ven"
@@ -124,7 +128,9 @@ async def listening() -> AsyncIterator[Listener]:
 
 @asynccontextmanager
 async def pushing(vtn: Vtn, clock: FixedClock, **options: Any) -> AsyncIterator[None]:
-    pusher = Openadr2Pusher(clock, Renderer(options.pop("signer", None)), messages=Notes(), timeout_s=5)
+    pusher = Openadr2Pusher(
+        clock, Renderer(options.pop("signer", None)), messages=Notes(), timeout_s=options.pop("timeout_s", 5)
+    )
     task = asyncio.create_task(PushLoop(vtn.desk, pusher, **options).run())
     try:
         yield
@@ -255,6 +261,28 @@ async def test_what_a_ven_that_signs_answers_to_a_push_counts_only_with_its_own_
                 return not vtn.desk.room.view.vens[peer.id].is_registered
 
             assert await eventually(ended, 5 if signed_by == "a-ec" else 0.3) is (signed_by == "a-ec")
+
+
+async def test_vens_that_cannot_be_reached_hold_up_none_that_can(store: Store, clock: FixedClock) -> None:
+    async with listening() as deaf, listening() as heard, running_vtn(store, clock) as vtn:
+        deaf.silent = True
+        for number in range(AT_ONCE):
+            await add_ven(store, clock, f"deaf-{number}", groups=("deaf",))
+            async with raw_ven(vtn.url, f"deaf-{number}", register=False) as ven:
+                await ven.register(http_pull=False, transport_address=deaf.url)
+        await add_ven(store, clock, "a")
+        async with raw_ven(vtn.url, "a", register=False) as ven:
+            await ven.register(http_pull=False, transport_address=heard.url)
+        to_deaf = (Target(TargetKind.GROUP, "deaf"),)
+        await vtn.knows(await tell(store, clock, an_event("e1", clock.now() + HOUR, targets=to_deaf)))
+        async with pushing(vtn, clock, timeout_s=0.3):
+            await deaf.has(lambda: len(deaf.heard) == AT_ONCE)
+            await asyncio.sleep(0.9)  # all of them have failed by now
+            clock.advance(AGAIN[0])
+            await deaf.has(lambda: len(deaf.heard) > AT_ONCE)
+            await vtn.knows(await tell(store, clock, an_event("e2", clock.now() + HOUR)))
+            await heard.has(lambda: len(heard.heard) == 1)
+            assert len(deaf.heard) <= AT_ONCE + 2 * DOUBTFUL_AT_ONCE  # a few at a time, while the others are told
 
 
 def test_a_message_goes_to_its_service_under_the_address_given() -> None:

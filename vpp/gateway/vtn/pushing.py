@@ -25,6 +25,8 @@ AGAIN = (timedelta(seconds=10), timedelta(minutes=15))
 """Wait before something is told again, doubled up to the other."""
 AT_ONCE = 32
 """Messages under way at the same time."""
+DOUBTFUL_AT_ONCE = 8
+"""Of these, to VENs that could not be told the last time: they may take their time, and the others shall not wait."""
 LOOK_AGAIN = timedelta(seconds=30)
 RESOLVE_WITHIN_S = 5.0
 MAX_IN_A_ROW = 20
@@ -55,7 +57,9 @@ class PushLoop:
         self._waits: dict[str, _Wait] = {}
         self._changed = asyncio.Event()
         self._under_way: set[str] = set()
-        self._limit = asyncio.Semaphore(AT_ONCE)
+        self._limit = asyncio.Semaphore(AT_ONCE - DOUBTFUL_AT_ONCE)
+        self._doubtful = asyncio.Semaphore(DOUBTFUL_AT_ONCE)
+        self._failed: set[str] = set()
         self._room.keeper.watch(self._changed.set)
 
     async def run(self) -> None:
@@ -105,7 +109,7 @@ class PushLoop:
 
     async def _serve(self, peer_id: str) -> None:
         try:
-            async with self._limit:
+            async with self._doubtful if peer_id in self._failed else self._limit:
                 for _ in range(MAX_IN_A_ROW):
                     ven = self._room.view.vens.get(peer_id)
                     if ven is None or not _is_pushed_to(ven) or not await self._push_next(ven):
@@ -130,9 +134,11 @@ class PushLoop:
         except (PeerError, NotReady, CallerForbidden, InvalidRequest, TimeoutError) as error:
             PUSHES.labels("failed").inc()
             log.warning("push failed", ven=ven.peer.name, error=str(error)[:300])
+            self._failed.add(peer_id)
             self._put_off(peer_id, generation)
             return False
         PUSHES.labels("taken").inc()
+        self._failed.discard(peer_id)
         if isinstance(answer, Acknowledge):  # taken; its real answer comes by a request of the VEN's own
             self._put_off(peer_id, generation)
             return False
