@@ -17,6 +17,7 @@ from tests.clock import NOON
 from vpp.allocation import ModeState, Policy, capability, horizon_steps, plan
 from vpp.allocation.horizon import owed
 from vpp.allocation.tariffs import applies, prices
+from vpp.domain.commitment import TargetInterval
 from vpp.domain.errors import InvalidRequest
 from vpp.domain.fleet import Quality
 from vpp.domain.site import EnergyPeriod
@@ -210,6 +211,20 @@ def test_the_horizon_is_fine_near_and_coarse_far_and_keeps_to_the_targets_edges(
     assert {target.interval.start_at for target in targets} <= edges
     assert max(step.duration for step in steps) <= timedelta(minutes=15)
     assert horizon_steps(some_sites(1), targets, targets[-1].interval.end_at) == ()
+
+
+@pytest.mark.parametrize("late_s", [0.0, 0.18, 899.82, 900.1, 1799.9])
+def test_a_random_start_leaves_no_sliver_of_a_step(late_s: float) -> None:
+    at = datetime(2026, 7, 1, 22, 30, tzinfo=UTC)
+    start_at = at + timedelta(hours=1, seconds=late_s)
+    edges = [start_at + n * timedelta(hours=0.5) for n in range(4)]
+    targets = [TargetInterval(Interval(*pair), 5.0) for pair in pairwise(edges)]
+    for begin_at in (at, edges[1] - timedelta(seconds=0.1), edges[-1] - timedelta(seconds=1.5)):
+        steps = horizon_steps(some_sites(1), targets, begin_at)
+        assert min(step.duration for step in steps) >= timedelta(seconds=1)
+        assert (steps[0].start_at, steps[-1].end_at) == (begin_at, edges[-1])
+        assert all(one.end_at == other.start_at for one, other in pairwise(steps))
+    assert horizon_steps(some_sites(1), targets, edges[-1] - timedelta(seconds=0.1)) == ()
 
 
 def test_a_step_across_two_targets_owes_their_mean() -> None:

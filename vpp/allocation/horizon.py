@@ -21,16 +21,18 @@ FINE_FOR = timedelta(minutes=30)
 EVENT_STEP = timedelta(minutes=15)
 AFTER_STEP = timedelta(minutes=30)
 MOST_AFTER = timedelta(hours=6)
+SHORTEST = timedelta(seconds=1)
+"""Random starts put an event's edges anywhere: what lies nearer to another edge than this is no step of its own."""
 
 
 def horizon_steps(sites: Sequence[Site], targets: Sequence[TargetInterval], at: datetime) -> tuple[Interval, ...]:
     """Return contiguous steps from `at` to the end of what an allocation must look at.
 
     5 minutes for half an hour, 15 minutes to the event's end, then 30 minutes to the end of the last
-    demand window of that local day, at most 6 hours. No step crosses a change of target. Empty when
-    the event is over.
+    demand window of that local day, at most 6 hours. No step crosses a change of target by a second or more.
+    Empty when the event is over, to the second.
     """
-    if not targets or at >= targets[-1].interval.end_at:
+    if not targets or at > targets[-1].interval.end_at - SHORTEST:
         return ()
     event_end = targets[-1].interval.end_at
     end_at = event_end + _after(sites, event_end)
@@ -56,7 +58,9 @@ def _walk(at: datetime, end_at: datetime, event_end: datetime, cuts: Sequence[da
         length = AFTER_STEP if start >= event_end else EVENT_STEP
         length = FINE if start < at + FINE_FOR and start < event_end else length
         stop = floor_to(start, length) + length
-        stop = min([stop, *(cut for cut in cuts if start < cut < stop)])
+        stop += length if stop - start < SHORTEST else timedelta(0)
+        stop = min([stop, *(cut for cut in cuts if start + SHORTEST <= cut < stop)])
+        stop = next((cut for cut in cuts if stop < cut < stop + SHORTEST), stop)
         yield Interval(start, stop)
         start = stop
 
