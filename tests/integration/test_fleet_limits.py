@@ -4,18 +4,22 @@ Goal: while a limit is in force no command and no promise exceeds it, whatever i
 Method: limits heard by the gateway's own keeper on a real store, control cycles over batteries in memory.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 from structlog.testing import capture_logs
 
-from tests.builders import TENANT
+from tests.builders import TENANT, a_commitment
 from tests.builders_dispatch import CYCLE, LOAD_KW, PLAIN_TARIFF, World, a_world
 from tests.builders_enrolment import site_form
-from vpp.dispatch import covers
+from vpp.commitments.records import create
+from vpp.dispatch import covers, run_cycle
+from vpp.domain.commitment import CommitmentState
 from vpp.domain.fleet_signal import Direction
 from vpp.domain.grid_event import GridEvent, Series, SeriesInterval, SeriesType, Target, TargetKind
 from vpp.domain.peer import Peer, PeerRole, Protocol
@@ -23,6 +27,7 @@ from vpp.enrolment import enrol, load_sites
 from vpp.gateway.hearing import Hearing, HearingTerms, Outcome
 from vpp.peering import limits_between
 from vpp.store.engine import Store
+from vpp.store.tables.dispatch import command as commands
 from vpp.telemetry import publish
 
 HOUR = timedelta(hours=1)
@@ -125,6 +130,34 @@ async def test_what_sites_outside_the_plan_send_is_taken_off_a_limit_of_the_flee
     assert outside.id not in powers
     assert sum(powers.values()) <= 4 * (LOAD_KW + NOISE_KW) + 1.0
     assert sum(powers.values()) > 4 * LOAD_KW + 0.9
+
+
+async def test_two_events_planned_at_once_keep_a_limit_of_the_fleet_together(store: Store) -> None:
+    world = await a_world(store, 12, setpoint=3)
+    now = world.clock.now()
+    others = [
+        site_form(n, programs=[{"program": "csrp", "owner_share": "0.8"}], tariff=PLAIN_TARIFF, peaks_so_far_kw={})
+        for n in (7, 8, 9)
+    ]
+    second = a_commitment(12, external_id="event-2", program="csrp", state=CommitmentState.ACTIVE)
+    second = replace(second, next_due_at=second.window.start_at)
+    async with store.begin() as connection:
+        await enrol(connection, TENANT, others, now=now)
+        await create(connection, second, at=now)
+        world.sites = await load_sites(connection, tenant_id=TENANT)
+    await keeper(world).hear(limit_event(now, 3.0), OURS)
+    for _ in range(2):
+        await world.report()
+        async with asyncio.TaskGroup() as group:
+            for commitment in (world.commitment, second):
+                group.create_task(run_cycle(world.tools, commitment, world.interval()))
+        async with store.begin() as connection:
+            sent = (
+                await connection.execute(select(commands).where(commands.c.cycle_start_at == world.clock.now()))
+            ).all()
+        total_kw = sum(row.power_kw for row in sent)
+        assert 6 * LOAD_KW + 2.5 < total_kw <= 6 * (LOAD_KW + NOISE_KW) + 3.0
+        world.pass_time()
 
 
 async def test_a_site_nobody_can_read_counts_for_nothing(store: Store) -> None:
