@@ -45,7 +45,7 @@ from vpp.domain.openadr2 import (
     ReportOffer,
     Response,
 )
-from vpp.gateway.notify import AddressRules, CallbackGuard
+from vpp.gateway.notify import AddressRules, CallbackGuard, pushable
 from vpp.gateway.vtn import PushLoop
 from vpp.gateway.vtn.pushing import AGAIN, AT_ONCE, DOUBTFUL_AT_ONCE
 from vpp.peering import ask_report, cancel_report, end_registration, report_requests
@@ -283,6 +283,26 @@ async def test_vens_that_cannot_be_reached_hold_up_none_that_can(store: Store, c
             await vtn.knows(await tell(store, clock, an_event("e2", clock.now() + HOUR)))
             await heard.has(lambda: len(heard.heard) == 1)
             assert len(deaf.heard) <= AT_ONCE + 2 * DOUBTFUL_AT_ONCE  # a few at a time, while the others are told
+
+
+@pytest.mark.parametrize(
+    ("host", "is_a_vens"),
+    [
+        ("169.254.169.254", False), ("[fe80::1]", False), ("0.0.0.0", False), ("224.0.0.1", False), ("[::]", False),
+        ("[::ffff:169.254.169.254]", False), ("ven.example", False), ("10.1.2.3", True), ("127.0.0.1", True),
+        ("[fd00::1]", True), ("ven.test", True),
+    ],
+)  # fmt: skip
+async def test_a_ven_is_pushed_to_where_it_may_live_and_not_where_no_ven_is(host: str, is_a_vens: bool) -> None:
+    async def resolve(name: str, port: int) -> list[str]:
+        return {"ven.example": ["192.168.1.1", "169.254.169.254"], "ven.test": ["192.168.1.1"]}[name]
+
+    try:
+        await pushable(f"http://{host}:8080/ven", resolve=resolve)
+    except InvalidRequest:
+        assert not is_a_vens
+    else:
+        assert is_a_vens
 
 
 def test_a_message_goes_to_its_service_under_the_address_given() -> None:

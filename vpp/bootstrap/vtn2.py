@@ -18,7 +18,7 @@ from vpp.bootstrap.frame import clock_for, open_store, until_stopped, watched_lo
 from vpp.bootstrap.replays import ValkeyReplay
 from vpp.config import Settings
 from vpp.domain.errors import NotReady
-from vpp.gateway.notify import AddressRules, CallbackGuard
+from vpp.gateway.notify import AddressRules, CallbackGuard, pushable
 from vpp.gateway.vtn import PushLoop, VtnDesk
 from vpp.observability import WatchedClock
 from vpp.peering import SqlMessageLog, listening
@@ -52,8 +52,9 @@ async def vtn2(settings: Settings, *, host: str, port: int, with_parent: int | N
                 desk, clock, _options(settings), messages=messages, signer=signer, replay=ValkeyReplay(store)
             )
             pusher = Openadr2Pusher(clock, Renderer(signer), messages=messages, tls=_client_tls(settings))
-            guard = CallbackGuard(AddressRules()) if settings.openadr2_vtn_push_public_only else None
-            pushing = PushLoop(desk, pusher, allowed=None if guard is None else guard.destination)
+            public_only = settings.openadr2_vtn_push_public_only
+            allowed = CallbackGuard(AddressRules()).destination if public_only else pushable
+            pushing = PushLoop(desk, pusher, allowed=allowed)
             await desk.open()
             gc.collect()
             sys.setswitchinterval(SWITCH_S)

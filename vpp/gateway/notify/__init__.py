@@ -4,7 +4,7 @@ from vpp.gateway.notify.access import Access
 from vpp.gateway.notify.body import Render, as_stored
 from vpp.gateway.notify.broker import Broker, BrokerAddress, broker_address, connected
 from vpp.gateway.notify.callbacks import CallbackChallenge, CallbackClient
-from vpp.gateway.notify.guard import AddressRules, CallbackGuard
+from vpp.gateway.notify.guard import AddressRules, CallbackGuard, pushable
 from vpp.gateway.notify.notifiers import MqttNotifiers
 from vpp.gateway.notify.outbox import Outbox
 from vpp.gateway.notify.policy import Policy
@@ -32,5 +32,6 @@ __all__ = [
     "broker_address",
     "connected",
     "mqtt_policy",
+    "pushable",
     "run_notify",
 ]

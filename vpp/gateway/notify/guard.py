@@ -56,6 +56,10 @@ _V6 = {
 }
 REFUSED: tuple[tuple[Network, str], ...] = tuple((ip_network(text), why) for text, why in (_V4 | _V6).items())
 """IANA's special-purpose registries, and one public address a cloud keeps for itself."""
+_PRIVATE: tuple[Network, ...] = tuple(
+    ip_network(text)
+    for text in ("10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7")
+)
 GLOBAL_V6 = IPv6Network("2000::/3")
 NAT64 = IPv6Network("64:ff9b::/96")
 
@@ -148,6 +152,28 @@ class CallbackGuard:
         if not found or len(found) > MOST_ADDRESSES:
             raise InvalidRequest(FIELD, url, f"a host with 1 to {MOST_ADDRESSES} addresses")
         return found
+
+
+async def pushable(url: str, *, resolve: Resolve | None = None) -> None:
+    """Let a VEN of 2.0b be pushed to wherever it may live, private networks and this machine included, but nowhere
+    that is no VEN's: link-local addresses, where clouds keep their metadata, multicast, "any".
+
+    Raises:
+        InvalidRequest: a host that cannot be found, or one of whose addresses is none of a VEN's.
+    """
+    rules, parsed = AddressRules(private_networks=_PRIVATE), httpx.URL(url)
+    host = parsed.raw_host.decode("ascii")
+    try:
+        found: Sequence[str] = [str(ip_address(host.strip("[]")))]
+    except ValueError:
+        try:
+            found = await (resolve or system_resolve)(host, parsed.port or 443)
+        except (OSError, UnicodeError) as error:
+            raise InvalidRequest("transport_address", url, "a host that can be found") from error
+    for text in found:
+        why = rules.refusal(_address(text))
+        if why is not None:
+            raise InvalidRequest("transport_address", url, f"a host where a VEN can be; one of its addresses is {why}")
 
 
 async def system_resolve(host: str, port: int) -> Sequence[str]:
