@@ -47,6 +47,7 @@ async def checked(clock: FixedClock, **given: Any) -> list[CheckResult]:
     return await check_vtn(await with_profile(VtnUnderTest(**({"profile": ""} | given))), clock)
 
 
+@pytest.mark.conformance("2.0b", "all services", "VTN: every check of `vpp conformance openadr`, signed, over TLS")
 async def test_every_check_of_2_0b_passes_signed_and_over_tls(store: Store, clock: FixedClock, tmp_path: Path) -> None:
     mine = party("conformance", "rsa")
     await add_ven(store, clock, "conformance", fingerprint=mine.fingerprint)
@@ -94,6 +95,7 @@ def credential(name: str) -> ClientCredential:
 ROLES = {"ven": credential("ven1"), "other_ven": credential("ven2"), "bl": credential("bl")}
 
 
+@pytest.mark.conformance("3.x", "all objects", "VTN: every check of `vpp conformance openadr`, in both versions")
 @pytest.mark.parametrize("base", [NEW, OLD], ids=["3.1.0", "3.0.1"])
 async def test_every_check_of_3_passes(module_database_url: str, clock: FixedClock, base: str) -> None:
     port = free_port()
