@@ -189,7 +189,7 @@ async def test_a_window_is_told_when_the_utility_can_be_told_again_and_holds_up_
     vtn.without = set()
     await ven.step()
     assert vtn.all(CreateOpt) == []  # it is left alone for a while
-    present.advance(6 * MINUTE)
+    present.advance(timedelta(seconds=6))
     await ven.step()
     assert [told.opt_id for told in vtn.all(CreateOpt)] == [declared.id]
 

@@ -4,12 +4,10 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from adapters.sunspec import SunSpecAdapter
-from adapters.tesla import TeslaAdapter, Token
-from adapters.tesla.auth import TOKEN_URL
 from market.coned_csrp import ConEdCsrp
 from market.elrp import Elrp
 from vpp.allocation import Policy
@@ -21,6 +19,9 @@ from vpp.domain.commitment import Commitment
 from vpp.ports import Clock, DeviceAdapter, MarketProgram
 from vpp.store.engine import Store
 from vpp.store.shared import SharedCallBudget, SharedTokens
+
+if TYPE_CHECKING:
+    from adapters.tesla import Token
 
 ADAPTERS = ("sunspec", "tesla")
 MODE_ADAPTERS = frozenset({"tesla"})
@@ -39,12 +40,14 @@ class TeslaTokens:
     def __init__(self, shared: SharedTokens) -> None:
         self._shared = shared
 
-    async def load(self, account: str) -> Token | None:
+    async def load(self, account: str) -> "Token | None":
         """The newest token of an account."""
+        from adapters.tesla import Token
+
         found = await self._shared.load(account)
         return None if found is None else Token(*found)
 
-    async def save(self, account: str, token: Token) -> None:
+    async def save(self, account: str, token: "Token") -> None:
         """Keep a token; returns only when it is safe."""
         await self._shared.save(account, token.access, token.refresh)
 
@@ -55,6 +58,10 @@ class TeslaTokens:
 
 def adapters(settings: Settings, store: Store, clock: Clock) -> dict[str, DeviceAdapter]:
     """Every vendor this release knows, by name."""
+    from adapters.sunspec import SunSpecAdapter  # only who speaks to devices loads the vendors
+    from adapters.tesla import TeslaAdapter
+    from adapters.tesla.auth import TOKEN_URL
+
     return {
         "sunspec": SunSpecAdapter(clock),
         "tesla": TeslaAdapter(

@@ -11,7 +11,6 @@ from vpp.cli.app import JsonTo, app, console, emit, settings, told, within
 from vpp.config import Settings
 from vpp.processes import Processes
 from vpp.store.embedded import ensure_servers, running_servers, stop_servers
-from vpp.store.migrate import migrate as migrate_database
 
 TEND_EVERY_S = 3.0
 
@@ -29,6 +28,8 @@ def up(host: Host = "127.0.0.1", port: Port = 8000, openadr2_port: Openadr2Port 
 
 
 async def _up(configured: Settings, host: str, port: int, openadr2_port: int | None) -> None:
+    from vpp.store.migrate import migrate as migrate_database  # loads what a running process has no use for
+
     with running_servers(configured) as urls:
         await asyncio.to_thread(migrate_database, urls.database_url)
         environment = {"VPP_DATABASE_URL": urls.database_url, "VPP_REDIS_URL": urls.redis_url}
@@ -125,6 +126,8 @@ def gateway() -> None:
 @app.command()
 def migrate(json_to: JsonTo = None) -> None:
     """Bring the database to this release's schema."""
+    from vpp.store.migrate import migrate as migrate_database
+
     with running_servers(settings()) as urls:
         migrate_database(urls.database_url)
         emit({"migrated": True}, json_to, lambda: console.print("the database is at this release's schema"))

@@ -21,8 +21,8 @@ from vpp.store.tables.gateway import unavailability_told as told
 
 log = structlog.get_logger("vpp.gateway")
 
-RETRY = timedelta(minutes=5)
-"""How long a VTN that could not be told is left alone."""
+RETRY = timedelta(seconds=5), timedelta(minutes=5)
+"""How long a VTN that could not be told is left alone: one that was away for a moment, up to one without EiOpt."""
 MAX_TOLD = 50
 """Messages sent in one round."""
 
@@ -34,16 +34,19 @@ class AvailabilityTeller:
         self._store, self._clock, self._session, self._tenant_id = store, clock, session, tenant_id
         self._peer = session.name.partition(":")[2]
         self._not_before = clock.now()
+        self._wait = RETRY[0]
 
     async def tell(self, ven_id: str) -> None:
-        """Send what is owed. A VTN that cannot be told is tried again after `RETRY`; this raises nothing for it."""
+        """Send what is owed; this raises nothing. A VTN that cannot be told is tried again, less and less often."""
         if self._clock.now() < self._not_before:
             return
         try:
             for declared, created in (await self._owed())[:MAX_TOLD]:
                 await self._send(ven_id, declared, created)
+                self._wait = RETRY[0]
         except PeerUnreachable as error:
-            self._not_before = self._clock.now() + RETRY
+            self._not_before = self._clock.now() + self._wait
+            self._wait = min(2 * self._wait, RETRY[1])
             log.warning("availability not told", source=self._session.name, error=str(error))
 
     async def _owed(self) -> list[tuple[Unavailability, bool]]:
