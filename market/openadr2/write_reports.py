@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from datetime import timedelta
-from itertools import groupby
 
 from market.openadr2.items import Item, item_for, write_item
 from market.openadr2.read_reports import LEVEL_VALUES, LEVELS
@@ -200,13 +199,10 @@ def update_reports(update: UpdateReports) -> str:
 
 
 def _update(update: ReportUpdate) -> str:
-    """Write one report; neighbouring values of the same stretch of time share an interval."""
-    grouped = groupby(update.values, key=lambda value: (value.start_at, value.duration))
+    """Write one report. Each value has an interval of its own: openleadr's VTN fails on two payloads in one."""
     intervals = "".join(
-        element(
-            "ei:interval", start(start_at), length("xcal:duration", lasting), *(_payload(value) for value in values)
-        )
-        for (start_at, lasting), values in grouped
+        element("ei:interval", start(value.start_at), length("xcal:duration", value.duration), _payload(value))
+        for value in update.values
     )
     return element(
         "oadr:oadrReport",

@@ -142,15 +142,18 @@ class SimulatedUtility:
         ven_id: str,
         resource_id: str,
         measurement: str,
-        unit: str,
-        scale: str,
+        unit: str | None,
+        scale: str | None,
         min_sampling_interval: timedelta,
         max_sampling_interval: timedelta,
-    ) -> tuple[Callable[[list[tuple[datetime, float]]], None], timedelta, timedelta]:
+    ) -> tuple[Callable[[list[tuple[datetime, float]]], None], timedelta, timedelta] | None:
+        """Ask for power alone: the library's server falls over the values of a status."""
+        if unit != "W":
+            return None
         every = timedelta(seconds=self._script.report_s)
         return partial(self._on_values, ven_id, scale), every, every
 
-    def _on_values(self, ven_id: str, scale: str, values: list[tuple[datetime, float]]) -> None:
+    def _on_values(self, ven_id: str, scale: str | None, values: list[tuple[datetime, float]]) -> None:
         for start_at, value in values:
             entry = {"ven_id": ven_id, "start_at": start_at.isoformat(), "value": value, "unit": f"{scale}W"}
             self._reports.append(entry | {"received_at": self._clock.now().isoformat()})
