@@ -2,6 +2,8 @@
 
 Goal and method are those of `test_openadr2_peers.py`. Clients that can are business logic as well as VEN; for the
 others the operator tells, changes and cancels the event by API, and business logic of 3.1.0 reads their report.
+Beside them, on the same service, our own VEN of 2.0b lives at a utility made of openleadr's server. It has no fleet,
+so that it declines; that a fleet opts in is shown in `tests/integration/test_gateway_openadr2.py`.
 
 Known faults of the clients, none of which stops a life:
 
@@ -10,6 +12,7 @@ Known faults of the clients, none of which stops a life:
 * openadr3-client 2.4.2 names operations of 3.1.0 subscriptions as 3.0.1's clients do, and so can make none there;
   it has no callback receiver. It takes plain HTTP for its token only where OAUTHLIB_INSECURE_TRANSPORT says so.
 * oadr30-ven-ud 1.2.0 writes an error to its log for every 201, and asks for the scope read_all whatever it does.
+* openleadr 0.5.36's server has no way to modify an event, and fails on a TELEMETRY_STATUS report.
 * toadr3 0.29.0 reads a notification's operations by the names of HTTP only.
 """
 
@@ -20,6 +23,7 @@ import pytest
 from redis import Redis
 
 from tests.blackbox.environments import python_312
+from tests.blackbox.life_utility import UtilityLife, openleadr_server
 from tests.blackbox.lives import living
 from tests.blackbox.lives3 import VenLife, both_sides, oa3, toadr3, ud
 from tests.blackbox.peer import Peer
@@ -42,7 +46,7 @@ def service(
     with Redis.from_url(servers.redis_url, socket_timeout=10) as client:
         client.flushdb()
     folder = tmp_path_factory.mktemp("service")
-    settings = {"further": ("work",), "openadr3_allow_http_callbacks": "true"}
+    settings = {"further": ("work", "gateway"), "openadr3_allow_http_callbacks": "true"}
     with running_service(module_database_url, servers.redis_url, folder, **settings) as service:
         yield service
 
@@ -54,6 +58,7 @@ def lives(request: pytest.FixtureRequest, service: Service) -> Iterator[Callable
         "elaad_life": lambda: both_sides(service, "openadr3-client", "elaad_client", "elaad"),
         "toadr3_life": lambda: toadr3(service),
         "ud_life": lambda: ud(service),
+        "utility_life": lambda: openleadr_server(service),
     }
     with living(request, every) as outcome:
         yield outcome
@@ -84,6 +89,13 @@ def toadr3_life(lives: Callable[[str], Any]) -> VenLife:
 def ud_life(lives: Callable[[str], Any]) -> VenLife:
     """The life of oadr30-ven-ud's VEN."""
     life: VenLife = lives("ud_life")
+    return life
+
+
+@pytest.fixture(scope="module")
+def utility_life(lives: Callable[[str], Any]) -> UtilityLife:
+    """The life of our VEN at openleadr's server."""
+    life: UtilityLife = lives("utility_life")
     return life
 
 
@@ -218,3 +230,37 @@ def test_uds_report_is_read_by_business_logic_of_the_newer_version(ud_life: VenL
     (report,) = ud_life.read
     (resource,) = report["resources"]
     assert resource["intervals"][0]["payloads"] == [{"type": "OPERATING_STATE", "values": ["NORMAL"]}]
+
+
+def at_utility(service: str, point: str) -> pytest.MarkDecorator:
+    """A point of 2.0b that our VEN shows at a utility."""
+    return pytest.mark.conformance("2.0b", service, f"VEN: {point}", peer="openleadr server 0.5.36")
+
+
+@at_utility("EiRegisterParty", "registers by its name, as a process of its own")
+def test_our_ven_registers_at_the_utility(utility_life: UtilityLife) -> None:
+    line = said(utility_life.utility, "registered")
+    assert (line["name"], line["ven_id"]) == ("fleet", "ven-of-the-utility")
+
+
+@at_utility("EiEvent", "every version answered, with the reason; a cancellation with optIn")
+def test_our_ven_answers_every_version_of_the_utilitys_event(utility_life: UtilityLife) -> None:
+    opts = {line["number"]: (line["opt"], line["code"]) for line in utility_life.utility.all("opt")}
+    assert opts == {0: ("optOut", 200), 1: ("optOut", 200), 2: ("optOut", 200), 3: ("optIn", 200)}
+    assert "no" in utility_life.utility.all("opt")[0]["why"]
+
+
+@at_utility("EiEvent", "passed on to those below us, modified and cancelled")
+def test_the_utilitys_event_is_passed_on_in_all_its_versions(utility_life: UtilityLife) -> None:
+    values = [[interval["values"] for interval in each["series"][0]["intervals"]] for each in utility_life.below]
+    assert values == [[[0.0], [0.0]], [[100.0], [50.0]], [[0.0], [0.0]], [[0.0], [0.0]]]
+    assert [each["status"] for each in utility_life.below] == ["far", "far", "far", "cancelled"]
+    assert utility_life.below[0]["series"][0]["type"] == "DISPATCH_SETPOINT"
+
+
+@at_utility("EiReport", "METADATA registration, and a one-shot TELEMETRY_STATUS")
+def test_our_ven_offers_its_reports_and_sends_what_is_asked_for(utility_life: UtilityLife) -> None:
+    offered = {(line["measurement"], line["unit"]) for line in utility_life.utility.all("offered")}
+    assert {("RealPower", "W"), ("RealEnergy", "Wh"), ("Status", None)} <= offered
+    (status,) = [line for line in utility_life.utility.all("report") if line["name"] == "TELEMETRY_STATUS"]
+    assert status["values"][0]["payload_resource_status"] == {"online": False, "manual_override": False}
