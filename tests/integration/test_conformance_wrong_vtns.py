@@ -305,6 +305,9 @@ async def test_a_vtn_that_is_not_there_or_never_answers_fails_in_bounded_time(cl
     async with opened3(replace(nowhere, profile="3.1.0", **ROLES), clock) as session3:
         results = await run_checks(checks_of("3.1.0"), session3, timeout_s=0.05)
     assert Outcome.PASS not in {each.outcome for each in results}
+    async with opened2(nowhere, clock) as session:
+        results = await run_checks(CHECKS, session, timeout_s=0.05, within_s=0)
+    assert {each.outcome for each in results} == {Outcome.SKIPPED}
 
 
 async def test_known_failures_of_stock_openleadr_are_failures_and_no_crash(clock: FixedClock) -> None:

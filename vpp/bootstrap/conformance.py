@@ -27,9 +27,10 @@ async def check_vtn(
     """
     if vtn.profile == "2.0b":
         async with opened(vtn, clock) as session:
-            return await run_checks(CHECKS, session, timeout_s=vtn.timeout_s, told=told)
+            return await run_checks(CHECKS, session, timeout_s=vtn.timeout_s, within_s=vtn.within_s, told=told)
     async with opened3(vtn, clock) as session3:
-        return await run_checks(checks_of(vtn.profile), session3, timeout_s=vtn.timeout_s, told=told)
+        checks = checks_of(vtn.profile)
+        return await run_checks(checks, session3, timeout_s=vtn.timeout_s, within_s=vtn.within_s, told=told)
 
 
 def count_checks(profile: str) -> int:

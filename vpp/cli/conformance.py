@@ -52,6 +52,9 @@ def openadr(
     timeout_s: Annotated[
         float, typer.Option("--timeout", min=0.1, max=300, help="Seconds one exchange may take.")
     ] = 10.0,
+    within_s: Annotated[
+        float, typer.Option("--within", min=1, max=86_400, help="Seconds after which no further check is begun.")
+    ] = 600.0,
     json_to: JsonTo = None,
 ) -> None:
     """Check any OpenADR VTN as a black-box client; exits 0 only if no check failed.
@@ -64,6 +67,7 @@ def openadr(
         other_ven=_credential("other-client", other_client_id, other_client_secret, _VARIABLES[1]),
         bl=_credential("bl-client", bl_client_id, bl_client_secret, _VARIABLES[2]),
         callback_url=callback_url, callback_port=callback_port, hostile=hostile, timeout_s=timeout_s,
+        within_s=within_s,
     )  # fmt: skip
     found, results = within(_check(asked))
     counts = Counter(each.outcome for each in results)

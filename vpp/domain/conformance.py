@@ -16,6 +16,7 @@ from vpp.domain.errors import VppError
 SessionType = TypeVar("SessionType")
 CHECK_WITHIN_EXCHANGES = 12
 """The longest check makes about as many exchanges."""
+WITHIN_S = 600.0
 
 
 class Outcome(StrEnum):
@@ -79,6 +80,7 @@ class VtnUnderTest:
         hostile: whether messages meant to do harm are sent as well.
         sign: whether 2.0b messages are signed.
         timeout_s: for one exchange.
+        within_s: for all checks.
     """
 
     url: str
@@ -96,6 +98,7 @@ class VtnUnderTest:
     hostile: bool = False
     sign: bool = False
     timeout_s: float = 10.0
+    within_s: float = WITHIN_S
 
 
 async def run_checks(
@@ -103,17 +106,24 @@ async def run_checks(
     session: SessionType,
     *,
     timeout_s: float,
+    within_s: float = WITHIN_S,
     told: Callable[[CheckResult], None] = lambda _: None,
 ) -> list[CheckResult]:
     """Run checks in order and return how each went. None of them can stop the others.
 
     Args:
         timeout_s: for one exchange; a check may take `CHECK_WITHIN_EXCHANGES` times as long.
+        within_s: no check is begun after this; those that are left are skipped.
         told: is handed each result at once.
     """
     results: list[CheckResult] = []
+    elapsed_s = asyncio.get_running_loop().time
+    end_s = elapsed_s() + within_s
     for check in checks:
-        outcome, sentence = await _run(check, session, timeout_s * CHECK_WITHIN_EXCHANGES)
+        if elapsed_s() < end_s:
+            outcome, sentence = await _run(check, session, timeout_s * CHECK_WITHIN_EXCHANGES)
+        else:
+            outcome, sentence = Outcome.SKIPPED, f"the checks before it took longer than {within_s:g} s"
         result = CheckResult(
             name=check.name,
             service=check.service,

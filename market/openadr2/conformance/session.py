@@ -6,7 +6,7 @@ Made by `opened`, used by the checks of this folder.
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -157,16 +157,15 @@ class Session2:
 
     async def tidy(self) -> None:
         """Take back what is still there of ours."""
-        try:
+        with suppress(Failed, InvalidRequest):
             if self.opt_id is not None and self.ven_id is not None:
                 await self.say(m.CancelOpt(request_id=new_id(), opt_id=self.opt_id, ven_id=self.ven_id))
+        with suppress(Failed, InvalidRequest):
             if self.registration_id is not None:
                 cancel = m.CancelRegistration(
                     request_id=new_id(), registration_id=self.registration_id, ven_id=self.ven_id
                 )
                 await self.say(cancel)
-        except (Failed, InvalidRequest):
-            return
 
     def _note_tls(self, reply: httpx.Response) -> None:
         tls = reply.extensions["network_stream"].get_extra_info("ssl_object")

@@ -25,6 +25,12 @@ _NEWER_ONLY = frozenset(
         "notifiers",
     )
 )
+_OLDER_REQUIREMENTS = {
+    "no-token": "paths./programs.get.responses.403",
+    "bad-token": "paths./programs.get.responses.403",
+    "resources": "paths./vens/{venID}/resources; components.schemas.resource",
+}
+"""Where 3.0.1 has it elsewhere."""
 _CHECKS: tuple[tuple[str, str, str, _Run], ...] = (
     ("auth-server", "auth", "paths./auth/server.get", auth.server),
     ("token-basic", "auth", "RFC 6749, 2.3.1; securitySchemes.oAuth2ClientCredentials", auth.token_basic),
@@ -36,7 +42,7 @@ _CHECKS: tuple[tuple[str, str, str, _Run], ...] = (
     ("scope-programs", "programs", "paths./programs.post.security.write_programs", auth.scope_programs),
     ("scope-events", "events", "paths./events.post.security.write_events", auth.scope_events),
     *((f"list-{path}", path, f"paths./{path}.get.responses.200", lists.listing(path)) for path in KINDS),
-    ("limit", "programs", "components.parameters: skip >= 0, 0 <= limit <= 50", lists.limit),
+    ("limit", "programs", "paths./programs.get.parameters: skip >= 0, 0 <= limit <= 50", lists.limit),
     ("order", "programs", "paths./programs.get.parameters.skip", lists.order),
     ("active", "events", "paths./events.get.parameters.active", lists.active),
     ("programs", "programs", f"paths./programs; {_SCHEMAS}.program", objects.programs),
@@ -65,5 +71,10 @@ _CHECKS: tuple[tuple[str, str, str, _Run], ...] = (
 
 def checks_of(profile: str) -> tuple[Check[Session3], ...]:
     """Return the checks of 3.1.0 or 3.0.1."""
-    older = profile == OLDER_VERSION
-    return tuple(Check(*each) for each in _CHECKS if not (older and each[0] in _NEWER_ONLY))
+    if profile != OLDER_VERSION:
+        return tuple(Check(*each) for each in _CHECKS)
+    return tuple(
+        Check(name, service, _OLDER_REQUIREMENTS.get(name, requirement), run)
+        for name, service, requirement, run in _CHECKS
+        if name not in _NEWER_ONLY
+    )

@@ -22,6 +22,7 @@ from vpp.domain.openadr3 import OLDER_VERSION
 from vpp.ports import Clock
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
+TIDY_WITHIN_EXCHANGES = 20
 Query = Sequence[tuple[str, str]]
 
 
@@ -221,9 +222,11 @@ class Session3:
 
     async def tidy(self) -> None:
         """Remove what was made, the last first."""
-        for client, path in reversed(list(self.objects)):
-            with suppress(Failed):
-                await client.delete(path)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(TIDY_WITHIN_EXCHANGES * self.vtn.timeout_s):
+                for client, path in reversed(list(self.objects)):
+                    with suppress(Failed):
+                        await client.delete(path)
 
     async def _client(self, name: str, credential: ClientCredential | None, wanted: str) -> Client:
         if credential is None:
