@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from secrets import token_hex
 from typing import Any
 
 import pytest
@@ -288,3 +289,10 @@ async def test_an_object_put_on_the_shelf_by_us_is_served_like_any_other(vtn: Vt
     stored = await vtn.shelf.create(draft)
     assert await vtn.bl.get(f"/events/{stored.id}") == stored.wire()
     assert vtn.changes.changes[-1].object == stored
+
+
+async def test_an_event_may_have_a_name_longer_than_any_index_takes(vtn: Vtn) -> None:
+    program = await vtn.bl.post("/programs", {"programName": "p"})
+    name = token_hex(5000)
+    made = await vtn.bl.post("/events", event_body(program["id"], eventName=name))
+    assert (await vtn.bl.get(f"/events/{made['id']}"))["eventName"] == name

@@ -28,6 +28,7 @@ COLUMNS = (
     objects.c.target_types, objects.c.body, objects.c.created_at, objects.c.modified_at,
 )  # fmt: skip
 """What a `StoredObject` is made of, in the order `as_object` takes it."""
+_EVENT_NAME_MAX = 200
 _NO_TYPES: Mapping[str, tuple[str, ...]] = {}
 
 
@@ -52,7 +53,7 @@ def row_of(draft: ObjectDraft, *, object_id: str, created_at: datetime, modified
         "tenant_id": draft.tenant_id,
         "kind": draft.kind.value,
         "api_version": draft.api_version,
-        "name": body.get(NAME_FIELDS[draft.kind]),
+        "name": _name(draft),
         "client_id": draft.client_id if draft.kind in OWNED else None,
         "program_id": body.get("programID") if draft.kind in (ObjectKind.EVENT, ObjectKind.SUBSCRIPTION) else None,
         "event_id": body.get("eventID") if draft.kind is ObjectKind.REPORT else None,
@@ -66,6 +67,12 @@ def row_of(draft: ObjectDraft, *, object_id: str, created_at: datetime, modified
         "created_at": created_at,
         "modified_at": modified_at,
     }
+
+
+def _name(draft: ObjectDraft) -> str | None:
+    """What an object is found by. An event's name is of any length, and no event is asked for by it."""
+    name: str | None = draft.body.get(NAME_FIELDS[draft.kind])
+    return name[:_EVENT_NAME_MAX] if draft.kind is ObjectKind.EVENT and name is not None else name
 
 
 def as_object(row: Any) -> StoredObject:
