@@ -177,6 +177,11 @@ async def test_changes_are_refused_where_they_contradict_what_stands(told: Store
             await cancel(connection, "event-1", at=over_at, **WORDS)
         with pytest.raises(NotFound):
             await change(tenant_id="other")
+        for nobodys in ("a\0b", "\0"):
+            with pytest.raises(NotFound):
+                await cancel(connection, nobodys, at=NOON, **WORDS)
+            with pytest.raises(NotFound):
+                await load_grid_event(connection, nobodys, tenant_id=TENANT)
         with pytest.raises(NotFound):
             await load_grid_event(connection, "event-1", tenant_id="other")
         await cancel(connection, "event-1", at=NOON, **WORDS)

@@ -206,6 +206,13 @@ async def test_a_notification_that_is_not_the_vtns_wakes_nobody(
 
 
 @pytest.mark.conformance("3.1.0", "notifiers", "VEN: MQTT", peer="mosquitto")
+async def test_a_callback_of_no_name_there_can_be_is_nobodys(caller: httpx.AsyncClient) -> None:
+    for name in ("%00", "a%00b", "x" * 5000):
+        url = URL.replace("utility", name)
+        assert (await caller.get(url, params={"echo": "e"})).status_code == 404
+        assert (await caller.post(url, headers={"authorization": "Bearer t"})).status_code == 401
+
+
 async def test_a_message_of_the_vtns_broker_wakes_the_loop(
     fleet_store: Store, clock: FixedClock, vtn: FakeVtn, tmp_path: Path
 ) -> None:

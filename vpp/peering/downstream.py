@@ -191,7 +191,7 @@ async def _again(
 
 async def _locked(connection: AsyncConnection, event_id: str, tenant_id: str) -> Row[Any]:
     query = select(grid_event).where(grid_event.c.event_id == event_id, grid_event.c.tenant_id == tenant_id)
-    row = (await connection.execute(query.with_for_update())).first()
+    row = (await connection.execute(query.with_for_update())).first() if event_id.isprintable() else None
     if row is None:
         raise NotFound(f"no event {event_id!r}")
     return row

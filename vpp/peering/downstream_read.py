@@ -35,7 +35,9 @@ async def load_downstream(
     query = select(grid_event).where(grid_event.c.event_id == event_id)
     if tenant_id is not None:
         query = query.where(grid_event.c.tenant_id == tenant_id)
-    row = (await connection.execute(query.with_for_update() if for_update else query)).first()
+    if for_update:
+        query = query.with_for_update()
+    row = (await connection.execute(query)).first() if event_id.isprintable() else None
     if row is None:
         raise NotFound(f"no event {event_id!r}")
     return _downstream(row)

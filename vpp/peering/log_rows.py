@@ -69,7 +69,7 @@ class Coalescer:
 
     def __init__(self, *, strangers_max: int = STRANGERS_MAX) -> None:
         self._strangers_max, self._strangers, self._strangers_since = strangers_max, 0, datetime.min.replace(tzinfo=UTC)
-        self._surplus: dict[tuple[str, ...], LogRow] = {}
+        self._surplus: dict[tuple[str, str, str, str], LogRow] = {}
         self._open: OrderedDict[tuple[str, str | None], dict[_Key, LogRow]] = OrderedDict()
         self._counted: dict[int, LogRow] = {}
 
@@ -120,7 +120,7 @@ class Coalescer:
         """The row that messages like this one are counted in, and whether it is new."""
         key = (message.protocol.value, message.direction.value, message.kind, message.status)
         if key not in self._surplus and len(self._surplus) >= _SURPLUS_KINDS_MAX:
-            key = key[:2]
+            key = (*key[:2], "", "")
             message = replace(message, kind="", status="")
         row = self._surplus.get(key)
         if row is not None:

@@ -15,7 +15,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import PlainTextResponse
 from sqlalchemy import text
 
-from vpp.gateway.ven3.registration import load_known, shows
+from vpp.gateway.ven3.registration import Known, load_known, shows
 from vpp.store.engine import Store
 
 CALLBACK_PATH = "/openadr3/callback"
@@ -23,6 +23,7 @@ WAKE_CHANNEL = "vpp_openadr3_ven"
 """The PostgreSQL channel on which the source of the VTN is told that has something new."""
 MAX_BODY_BYTES = 1024 * 1024
 MAX_ECHO_CHARS = 1024
+MAX_NAME_CHARS = 128
 
 
 def source_of(peer_name: str) -> str:
@@ -37,8 +38,7 @@ def callback_router(store: Store) -> APIRouter:
     @router.get("/{peer}")
     async def challenge(peer: str, echo: Annotated[str, Query(max_length=MAX_ECHO_CHARS)]) -> Response:
         """Say back what a VTN says before it subscribes us: it shows that the address is ours."""
-        async with store.begin() as connection:
-            known = await load_known(connection, source_of(peer))
+        known = await _known(store, peer)
         if known is None or known.callback_hash is None:
             return PlainTextResponse("no VTN is expected here", status_code=404)
         return PlainTextResponse(echo, headers={"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"})
@@ -46,9 +46,7 @@ def callback_router(store: Store) -> APIRouter:
     @router.post("/{peer}")
     async def notify(peer: str, request: Request, authorization: Annotated[str, Header()] = "") -> Response:
         """Take a notification: the token is checked, the body is read up to a bound and let go."""
-        source = source_of(peer)
-        async with store.begin() as connection:
-            known = await load_known(connection, source)
+        known = await _known(store, peer)
         scheme, _, token = authorization.partition(" ")
         if known is None or scheme.lower() != "bearer" or not shows(token.strip(), known.callback_hash):
             return PlainTextResponse(
@@ -59,10 +57,18 @@ def callback_router(store: Store) -> APIRouter:
             return PlainTextResponse(f"more than {MAX_BODY_BYTES} bytes", status_code=413)
         if not _signed_rightly(request, token.strip(), body):
             return PlainTextResponse("the signature is not of this body", status_code=401)
-        await wake(store, source)
+        await wake(store, source_of(peer))
         return Response(status_code=200)
 
     return router
+
+
+async def _known(store: Store, peer: str) -> Known | None:
+    """What we hold of the VTN a path names; anybody may write anything there."""
+    if not peer.isprintable() or len(peer) > MAX_NAME_CHARS:
+        return None
+    async with store.begin() as connection:
+        return await load_known(connection, source_of(peer))
 
 
 async def wake(store: Store, source: str) -> None:
