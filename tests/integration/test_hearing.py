@@ -203,3 +203,16 @@ def test_terms_that_cannot_be_are_refused_by_name(config: dict[str, Any]) -> Non
     peer = Peer(id="p", tenant_id="t1", protocol=Protocol.OPENADR3, role=PeerRole.VTN, name="x", config=config)
     with pytest.raises(InvalidRequest, match=rf"config\.{next(iter(config))}"):
         HearingTerms.of(peer)
+
+
+async def test_numbers_beyond_belief_are_kept_as_told_and_hold_up_no_other_event(
+    fleet_store: Store, clock: FixedClock, vtn3: FakeVtn
+) -> None:
+    async with running_ven3(fleet_store, clock, vtn3.url) as ven:
+        told(vtn3, ("DISPATCH_SETPOINT", 10**400, "KW"))
+        told(vtn3, ("X_OWN", 10**400, None))
+        told(vtn3, ("IMPORT_CAPACITY_LIMIT", 5, "KW"))
+        await ven.step()
+    assert await holding(fleet_store, clock.now()) == {"limits": [("import", 5.0, None)]}
+    found = await effects(fleet_store)
+    assert [effect for _, effect, _ in found] == ["refused", "shown", "limit"]

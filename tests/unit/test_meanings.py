@@ -211,7 +211,9 @@ def test_a_value_beyond_the_enumerations_range_is_flagged_with_what_would_be_rig
         wrong += [(schema["maximum"] + 0.01,), (schema["maximum"] + 1,)]
     if schema.get("type") == "integer":
         wrong += [(0.5,)]
-    wrong += [(7,)] if schema.get("type") == "string" else [("many",), (True,), (float("nan"),), (Point(1, 2),)]
+    wrong += (
+        [(7,)] if schema.get("type") == "string" else [("many",), (True,), (float("nan"),), (10**400,), (Point(1, 2),)]
+    )
     for each in wrong:
         reason = defect(type_, *each, unit=unit)
         assert reason.startswith(type_.value)

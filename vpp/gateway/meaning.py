@@ -143,6 +143,8 @@ def _value(part: SeriesInterval, kind: SignalKind, sense: Sense) -> float:
     stated = part.values[0] if len(part.values) == 1 else None
     if isinstance(stated, bool) or not isinstance(stated, int | float):
         raise _Refused(INVALID_DATA, f"interval {part.uid} has {len(part.values)} values; we expect one number")
+    if abs(stated) >= MAX_POWER_KW:  # an int may be too long to be a float
+        raise _Refused(INVALID_DATA, f"interval {part.uid} has a value beyond {MAX_POWER_KW:g}")
     value = sense(float(stated))
     if kind is SignalKind.LEVEL and value not in (0, 1, 2, 3):
         raise _Refused(INVALID_DATA, f"level {value:g}; a SIMPLE level is 0, 1, 2 or 3")

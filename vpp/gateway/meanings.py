@@ -7,7 +7,6 @@ another unit than its type has is flagged, never converted. Where 2.0b goes beyo
 consumption below zero is the usual one there) 2.0b's range holds for both.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -122,7 +121,7 @@ def _number(values: tuple[Value, ...], right: str, low: float = -MAX_NUMBER, hig
     stated = values[0] if len(values) == 1 else None
     if isinstance(stated, bool) or not isinstance(stated, int | float):
         raise _Wrong(right)
-    if not math.isfinite(stated) or not low <= stated <= high:
+    if not low <= stated <= high:  # false for what is no number; an int may be too long to be a float
         raise _Wrong(right)
     return float(stated)
 
