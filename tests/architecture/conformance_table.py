@@ -1,11 +1,11 @@
 """The table of what of OpenADR is shown by which test: `python -m tests.architecture.conformance_table` writes it anew.
 
-It is read from the marks `@pytest.mark.conformance(profile, service, requirement, peer=None)` in the tests' text;
-nothing is imported or run.
+It is read from the marks `@pytest.mark.conformance(profile, service, requirement, peer=None)` in the tests' text, and
+from functions of their modules that return such a mark; nothing is imported or run.
 """
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from tests.architecture.docs_tables import DOCS, between
 
 TESTS = Path(__file__).parents[1]
 PAGE = DOCS / "reference" / "openadr-conformance.md"
+MARK = "pytest.mark.conformance"
 NAMES = ("profile", "service", "requirement", "peer")
 PROFILES = ("2.0b", "3.0.1", "3.1.0", "3.x", "all")
 
@@ -69,28 +70,79 @@ def write() -> None:
 
 
 def _marks(path: Path, tree: ast.Module) -> Iterator[Row]:
+    names, helpers = _constants(tree), _helpers(tree)
     for node in tree.body:
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            for decorator in node.decorator_list:
-                if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "pytest.mark.conformance":
-                    yield _row(path, node.name, decorator)
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) or not node.name.startswith("test_"):
+            continue
+        for decorator in node.decorator_list:
+            if isinstance(decorator, ast.Call):
+                called = ast.unparse(decorator.func)
+                if called == MARK:
+                    yield _row(path, node.name, decorator, names)
+                elif called in helpers:
+                    helper, mark = helpers[called]
+                    parameters = [each.arg for each in helper.args.args]
+                    yield _row(path, node.name, mark, names | _texts(decorator, parameters, names))
 
 
-def _row(path: Path, test: str, mark: ast.Call) -> Row:
-    given = dict(zip(NAMES, mark.args, strict=False)) | {each.arg: each.value for each in mark.keywords if each.arg}
-    where = f"{path.relative_to(TESTS.parent)}:{mark.lineno}"
-    texts = {name: node.value for name, node in given.items() if isinstance(node, ast.Constant)}
-    told = {name: value for name, value in texts.items() if isinstance(value, str) and "|" not in value}
-    if told.keys() | {"peer"} != set(NAMES) or told.keys() != given.keys() - _nones(given):
+def _constants(tree: ast.Module) -> dict[str, str]:
+    """Texts a module names, alone (`A = "a"`) or side by side (`A, B = "a", "b"`)."""
+    found: dict[str, str] = {}
+    for node in tree.body:
+        if isinstance(node, ast.Assign):
+            target, value = node.targets[0], node.value
+            one_by_one = isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple)
+            pairs = zip(target.elts, value.elts, strict=True) if one_by_one else [(target, value)]
+            for name, text in pairs:
+                if isinstance(name, ast.Name) and isinstance(text, ast.Constant) and isinstance(text.value, str):
+                    found[name.id] = text.value
+    return found
+
+
+def _helpers(tree: ast.Module) -> dict[str, tuple[ast.FunctionDef, ast.Call]]:
+    """Functions that only return a mark, with it."""
+    found = {}
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and isinstance(last := node.body[-1], ast.Return):
+            mark = last.value
+            if isinstance(mark, ast.Call) and ast.unparse(mark.func) == MARK:
+                found[node.name] = (node, mark)
+    return found
+
+
+def _texts(call: ast.Call, parameters: Sequence[str], names: dict[str, str]) -> dict[str, str]:
+    """What a call hands to its parameters, as far as it is text."""
+    given = dict(zip(parameters, call.args, strict=False)) | {
+        each.arg: each.value for each in call.keywords if each.arg
+    }
+    texts = {name: _text(node, names) for name, node in given.items()}
+    return {name: text for name, text in texts.items() if text is not None}
+
+
+def _text(node: ast.expr, names: dict[str, str]) -> str | None:
+    if isinstance(node, ast.Constant):
+        return node.value if isinstance(node.value, str) else None
+    if isinstance(node, ast.Name):
+        return names.get(node.id)
+    if isinstance(node, ast.FormattedValue):
+        return _text(node.value, names)
+    if isinstance(node, ast.JoinedStr):
+        parts = [_text(part, names) for part in node.values]
+        return None if None in parts else "".join(part for part in parts if part)
+    return None
+
+
+def _row(path: Path, test: str, mark: ast.Call, names: dict[str, str]) -> Row:
+    where = f"{path.relative_to(TESTS.parent)}::{test}"
+    told = _texts(mark, NAMES, names)
+    given = len(mark.args) + sum(not (isinstance(each.value, ast.Constant) and each.value.value is None)
+                                 for each in mark.keywords)  # fmt: skip
+    if told.keys() | {"peer"} != set(NAMES) or len(told) != given or any("|" in text for text in told.values()):
         raise ValueError(f"{where}: conformance(profile, service, requirement, peer=None), all of them plain texts")
     if told["profile"] not in PROFILES:
         raise ValueError(f"{where}: profile {told['profile']!r} is none of {', '.join(PROFILES)}")
     path_text = path.relative_to(TESTS.parent).as_posix()
     return Row(told["profile"], told["service"], told["requirement"], told.get("peer", ""), path_text, test)
-
-
-def _nones(given: dict[str, ast.expr]) -> set[str]:
-    return {name for name, node in given.items() if isinstance(node, ast.Constant) and node.value is None}
 
 
 if __name__ == "__main__":
