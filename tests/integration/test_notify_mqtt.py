@@ -44,6 +44,7 @@ from vpp.gateway.notify import (
     connected,
     run_notify,
 )
+from vpp.gateway.notify.access import MOST_LOGINS
 from vpp.peering import Topics, revoke_peer
 from vpp.ports import Clock
 from vpp.store.engine import Store
@@ -272,6 +273,25 @@ async def test_a_revoked_peer_is_thrown_out_and_cannot_come_back(
         with pytest.raises(aiomqtt.MqttError):
             async with listener(broker.port, *login):
                 pass
+
+
+async def test_a_client_with_ever_new_tokens_has_so_many_logins_and_no_more(
+    store: Store, objects: Objects, broker: MqttBroker
+) -> None:
+    client, access, names = await objects.client("ven-1"), Access(store, objects.clock, TOPICS), []
+    async with connected(broker.address) as admin:
+        for number in range(MOST_LOGINS + 2):
+            objects.clock.advance(timedelta(seconds=1))
+            names.append(await access.let_in(admin, caller(client), f"token-{number}"))
+        assert await access.let_in(admin, caller(client), f"token-{MOST_LOGINS + 1}") == names[-1]
+    async with store.begin() as connection:
+        kept = (await connection.execute(select(mqtt_login.c.username))).scalars().all()
+    assert sorted(kept) == sorted(names[2:])
+    with pytest.raises(aiomqtt.MqttError):
+        async with listener(broker.port, names[0], "token-0"):
+            pass
+    async with listener(broker.port, names[-1], f"token-{MOST_LOGINS + 1}"):
+        pass
 
 
 async def test_a_login_ends_with_its_token(store: Store, objects: Objects, broker: MqttBroker) -> None:

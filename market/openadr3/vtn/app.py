@@ -38,6 +38,8 @@ from vpp.ports import Authority, CallbackCheck, Clock, MessageLog, Notifiers, Ob
 _log = structlog.get_logger()
 _JSON = "application/json"
 _AUTH_LISTED = {"3.1.0": frozenset({200, 400, 401, 500, 501}), "3.0.1": frozenset({200, 400, 403, 500})}
+_NOTIFIERS_COST = 20.0
+"""In requests: the broker is asked to let the caller in, on a connection of its own."""
 _BYTES_A_REQUEST = 1000
 """A VEN's longer body counts as so many requests more as it has of these: it takes as much longer to read."""
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -168,7 +170,7 @@ class _Vtn:
         binding = None
         try:
             caller, token = await caller_of(self._parts.authority, request.headers.get("authorization"))
-            self._limit.take(caller.client_id)
+            self._limit.take(caller.client_id, _NOTIFIERS_COST)
             if self._parts.notifiers is not None:
                 binding = await self._parts.notifiers.mqtt_binding(caller, access_token=token)
         except Problem:

@@ -37,6 +37,8 @@ PREFIX = "vpp:"
 PUBLISHER = "vpp-publisher"
 LOGIN_LASTS = timedelta(hours=1)
 """Where a token does not say when it ends."""
+MOST_LOGINS = 20
+"""Of one client at a time; with one more its oldest ends, so that whoever gets token after token fills no broker."""
 JUST_MADE = timedelta(minutes=1)
 """How long a login may be on its way to the broker."""
 A_PAGE = 200
@@ -70,6 +72,14 @@ class Access:
                 {"command": "createClient"} | user,
             ],
         )
+        older = (
+            select(logins.c.username)
+            .where(logins.c.client_id == caller.client_id, logins.c.username != name)
+            .order_by(logins.c.made_at.desc(), logins.c.username)
+            .offset(MOST_LOGINS - 1)
+        )
+        if is_new:
+            await self._throw_out(broker, logins.c.username.in_(older))
         now_right = await self._rules_of(caller)
         if now_right != acls:  # a VEN came or went meanwhile, and a worker may have said so before us
             await _done(broker, [{"command": "modifyRole", "acls": now_right} | role])
