@@ -19,7 +19,7 @@ import uvloop
 from tests.bench.openadr.messages import Pen
 from tests.bench.openadr.wire import Line, get
 
-POLL_AGAIN_S = 0.02
+POLL_AGAIN_S = 0.01
 """A VEN that was told nothing while an event is on its way asks again after this."""
 CONNECT_TOGETHER = 100
 Json = dict[str, Any]
@@ -46,8 +46,8 @@ class Fleet:
             for at, (_, line) in zip(together, made, strict=True):
                 self._lines[at] = line
 
-    async def poll(self, vens: int, seconds: float, in_flight: int) -> Json:
-        """Poll for a while, each VEN in its turn, `in_flight` of them at once."""
+    async def poll(self, vens: int, seconds: float, in_flight: int, at_least: int = 0) -> Json:
+        """Poll for a while, and `at_least` so often; each VEN in its turn, `in_flight` of them at once."""
         await self.connect(vens)
         requests = [self._poll_of(at) for at in range(vens)]
         idle, done = deque(range(vens)), asyncio.get_running_loop().create_future()
@@ -63,7 +63,8 @@ class Fleet:
             state["under_way"] -= 1
             state["answered" if status == 200 and b"oadrResponse>" in body else "wrong"] += 1
             idle.append(at)
-            if time.monotonic() < until_s and not state["wrong"]:
+            more = time.monotonic() < until_s or state["answered"] + state["under_way"] < at_least
+            if more and not state["wrong"]:
                 send()
             elif not state["under_way"] and not done.done():
                 done.set_result(None)
