@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from tests.blackbox.environments import environment
 
-PATIENCE_S = 15.0
+PATIENCE_S = 45.0
 HERE = Path(__file__).parent
 
 

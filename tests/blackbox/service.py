@@ -91,12 +91,12 @@ class Service:
 
         return asyncio.run(ask())
 
-    def until(self, asking: Callable[[AsyncConnection], Awaitable[T]], *, within_s: float = 30.0) -> T:
+    def until(self, asking: Callable[[AsyncConnection], Awaitable[T]], *, within_s: float = 45.0) -> T:
         """Ask the service's database until the answer is true, and return it."""
         return until(lambda: self.look(asking), within_s=within_s)
 
 
-def until(asking: Callable[[], T], *, within_s: float = 30.0) -> T:
+def until(asking: Callable[[], T], *, within_s: float = 45.0) -> T:
     """Ask until the answer is true, and return it."""
     deadline_s = time.monotonic() + within_s
     while not (found := asking()):

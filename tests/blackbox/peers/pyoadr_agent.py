@@ -65,13 +65,21 @@ def tell_changes(known: dict[str, Any]) -> None:
 
 def main() -> None:
     agent, known = an_agent(), {}  # type: ignore[var-annotated]
-    agent.register(ven_name=GIVEN["name"])
+    while not agent.ven_id:  # the VTN may be down just now
+        try:
+            agent.register(ven_name=GIVEN["name"])
+        except Exception as error:  # noqa: BLE001 - it is tried again
+            say("trouble", error=f"{type(error).__name__}: {error}"[:500])
+        time.sleep(0 if agent.ven_id else TICK_S)
     agent.poll_interval_secs = 1
     say("registered", ven_id=agent.ven_id, vtn_id=agent.vtn_id)
-    agent.request_events()
+    asked = False
     while True:
         time.sleep(TICK_S)
         try:
+            if not asked:
+                agent.request_events()
+                asked = True
             with orm.db_session:
                 agent.add_telemetry_json(
                     "usage", {"get_actual": 3.5}, start_time=datetime.now(UTC).replace(tzinfo=None)
