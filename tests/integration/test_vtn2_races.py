@@ -2,12 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from secrets import token_hex
+from typing import Any
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.event import listen, remove
 
 from tests.builders_vtn2 import (
     Vtn,
@@ -24,15 +27,19 @@ from tests.builders_vtn2 import (
 from tests.clock import FixedClock
 from vpp.domain.openadr2 import (
     INVALID_DATA,
+    INVALID_ID,
     NOT_REGISTERED,
     CancelRegistration,
+    CreatedEvents,
     CreateOpt,
     CreateRegistration,
+    EventOpt,
     PointOffer,
     RegisterReports,
     ReportedValue,
     ReportOffer,
     ReportUpdate,
+    Response,
     UpdateReports,
 )
 from vpp.domain.time import Interval
@@ -42,6 +49,20 @@ from vpp.store.embedded import ServerUrls
 from vpp.store.engine import Store
 
 HOUR = timedelta(hours=1)
+
+
+@contextmanager
+def counted(store: Store, asked: list[str]) -> Iterator[None]:
+    """Keep what the database is asked for."""
+
+    def note(*args: Any) -> None:
+        asked.append(args[2])
+
+    listen(store.engine.sync_engine, "before_cursor_execute", note)
+    try:
+        yield
+    finally:
+        remove(store.engine.sync_engine, "before_cursor_execute", note)
 
 
 @pytest.fixture(scope="module")
@@ -153,3 +174,21 @@ async def test_an_id_longer_than_an_index_takes_is_refused_as_wrong_and_not_as_a
         )
         said.append(await ven.say("EiReport", UpdateReports(request_id="u", updates=(report,), ven_id="ven-1")))
     assert [answer.response.code for answer in said] == [INVALID_DATA] * 3
+
+
+async def test_answers_to_thousands_of_events_there_are_not_ask_the_database_for_few(
+    store: Store, clock: FixedClock, vtn: Vtn
+) -> None:
+    await add_ven(store, clock, "ven-1")
+    asked: list[str] = []
+    async with raw_ven(vtn.url, "ven-1") as ven:
+        await vtn.knows(await tell(store, clock, an_event("e1", clock.now() + HOUR)))
+        assert await ven.told() == [("e1", 0, "far")]
+        ids = [*(f"none-{number}" for number in range(1000)), "e1"]
+        opts = tuple(EventOpt(event_id=each, modification_number=0, request_id="q", opt_in=True) for each in ids)
+        created = CreatedEvents(response=Response(request_id="q"), ven_id=ven.ven_id, opts=opts)
+        with counted(store, asked):
+            answer = await ven.say("EiEvent", created)
+    assert answer.response.code == INVALID_ID
+    assert len(asked) < 100
+    assert vtn.desk.room.view.vens[next(iter(vtn.desk.room.view.vens))].deliveries["e1"].settled_modification == 0

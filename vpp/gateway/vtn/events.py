@@ -23,6 +23,8 @@ from vpp.gateway.vtn.room import Room, good
 from vpp.gateway.vtn.view import Ven
 
 MAX_REASON = 500
+MAX_LOOKED_UP = 20
+"""Events of one answer that the database is asked for; nothing else is heard while it is."""
 _RUN, _NUMBERS = uuid4().hex, count()
 """Number the distributions of this process; a random id for each would have all threads take turns for it."""
 
@@ -64,8 +66,9 @@ async def created(room: Room, ven: Ven, message: CreatedEvents) -> Acknowledge:
         ven.undecided_until = now + room.poll
     changes: list[Answered] = []
     wrong: Response | None = None
+    looked_up: set[str] = set()
     for opt in message.opts:
-        refusal = await _refusal(room, ven, opt)
+        refusal = await _refusal(room, ven, opt, looked_up)
         if refusal is not None:
             wrong = wrong or refusal
             continue
@@ -92,10 +95,12 @@ async def created(room: Room, ven: Ven, message: CreatedEvents) -> Acknowledge:
     )
 
 
-async def _refusal(room: Room, ven: Ven, opt: EventOpt) -> Response | None:
-    """Why an answer does not count, None where it does. Memory alone never refuses: the database is asked."""
+async def _refusal(room: Room, ven: Ven, opt: EventOpt, looked_up: set[str]) -> Response | None:
+    """Why an answer does not count, None where it does. Memory alone refuses none but those of a VEN that is wrong
+    about many events at once: the database is asked, once for each of `MAX_LOOKED_UP`."""
     found = _judge(_event_of(room, ven, opt.event_id), opt)
-    if found is not None:
+    if found is not None and opt.event_id not in looked_up and len(looked_up) < MAX_LOOKED_UP:
+        looked_up.add(opt.event_id)
         try:
             await room.keeper.load_event(opt.event_id)
         except Exception as error:
