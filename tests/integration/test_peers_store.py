@@ -9,7 +9,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
+from sqlalchemy.exc import DataError
 
 from tests.builders_peering import add_tenant, new_peer, stored_peer
 from tests.clock import NOON
@@ -144,3 +145,10 @@ async def test_two_who_add_the_same_name_at_once_make_one_peer(store: Store) -> 
         return True
 
     assert sorted(await asyncio.gather(*(add() for _ in range(4)))) == [False, False, False, True]
+
+
+async def test_an_error_of_the_database_that_is_logged_says_none_of_the_values(store: Store) -> None:
+    with pytest.raises(DataError) as raised:
+        async with store.begin() as connection:
+            await connection.execute(text("select 1 / 0, cast(:secret as text)"), {"secret": "of-nobodys-business"})
+    assert "of-nobodys-business" not in str(raised.value)

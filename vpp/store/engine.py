@@ -19,12 +19,16 @@ def driver_url(database_url: str) -> URL:
 
 
 def create_engine(database_url: str, *, pool_size: int = 5) -> AsyncEngine:
-    """Return an engine whose every statement has a deadline and whose clock is UTC."""
+    """Return an engine whose every statement has a deadline and whose clock is UTC.
+
+    Its errors say no values: they are logged, and values may be tokens and other people's data.
+    """
     return create_async_engine(
         driver_url(database_url),
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_pre_ping=True,
+        hide_parameters=True,
         connect_args={
             "connect_timeout": CONNECT_TIMEOUT_S,
             "options": f"-c statement_timeout={STATEMENT_TIMEOUT_S * 1000} -c timezone=UTC",
