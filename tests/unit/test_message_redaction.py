@@ -154,8 +154,9 @@ def test_a_long_body_is_cut_with_a_note_and_utf16_is_redacted_too() -> None:
 _SCRAPS = (
     "<ds:Signature>", "</ds:Signature>", "</Signature>", "<ds:KeyInfo>", "</ds:KeyInfo>", "<password>", "</password>",
     'token="', "Token='", '"', "'", "=", ":", " ", "\n", "\\", '"secret"', "client_secret=", "cookie: ", "a:b",
-    "x-api-key", "Authorization: ", "Bearer ", "abcdef", "eyJaaaaaaaaa.b.c", "https://", "me:you@", "{", "[", "]", ",", "&",
-    "/", ">", "<", "passphrase", "-----BEGIN PRIVATE KEY-----", "é", "credential", "<![CDATA[", "]]>", "signature.of:all",
+    "x-api-key", "Authorization: ", "Bearer ", "abcdef", "eyJaaaaaaaaa.b.c", "https://", "me:you@", "{", "[", "]",
+    ",", "&", "/", ">", "<", "passphrase", "-----BEGIN PRIVATE KEY-----", "é", "credential", "<![CDATA[", "]]>",
+    "signature.of:all",
 )  # fmt: skip
 
 
