@@ -9,9 +9,10 @@ from sqlalchemy import select, text
 from tests.builders_notify import TENANT, Objects, emptied_store
 from tests.clock import FixedClock
 from vpp.domain.openadr3 import OLDER_VERSION, ObjectKind
-from vpp.domain.peer import PeerRole
+from vpp.domain.peer import PeerRole, Protocol
 from vpp.gateway.notify import Outbox
-from vpp.peering import MQTT_CHANNEL, Topics, revoke_peer
+from vpp.peering import MQTT_CHANNEL, NewPeer, Topics, add_peer, revoke_peer
+from vpp.peering.openadr3.read import granted_targets
 from vpp.store.engine import Store
 from vpp.store.tables.notifications import notification, notification_change, notification_channel
 
@@ -255,6 +256,25 @@ async def test_a_ven_is_told_of_events_targeted_at_the_name_it_was_configured_wi
     await topics_of(topics)
     await topics.event(program, targets=["ven-one"])
     assert f"vens/{found.id}/events/create" in [topic for topic, _ in await topics_of(topics)]
+
+
+async def test_a_vtn_above_us_that_knows_us_by_the_same_id_changes_nothing_for_those_below(
+    store: Store, clock: FixedClock, objects: Objects
+) -> None:
+    ven = await objects.client("ven-1", granted=["g1"])
+    above = NewPeer(
+        tenant_id=TENANT, protocol=Protocol.OPENADR3, role=PeerRole.VTN, name="above", client_id=ven,
+        url="https://vtn.example", granted_targets=("g2",),
+    )  # fmt: skip
+    async with store.begin() as connection:
+        await add_peer(connection, above, at=clock.now())
+    await objects.subscribe(ven, CALLBACK, ["EVENT"], targets=["g1", "g2"])
+    program = await objects.program()
+    await objects.event(program, targets=["g1", "g2"])
+    assert await told(objects) == [(ven, "EVENT CREATE", "e", ("g1",))]
+    async with store.begin() as connection:
+        assert await granted_targets(connection, ven, tenant_id=TENANT) >= {"g1"}
+        assert "g2" not in await granted_targets(connection, ven, tenant_id=TENANT)
 
 
 async def test_a_change_that_is_undone_is_told_to_nobody(objects: Objects) -> None:

@@ -23,6 +23,8 @@ MQTT_CHANNEL = "mqtt"
 _TARGETED = (ObjectKind.PROGRAM, ObjectKind.EVENT)
 _WITHOUT_PROGRAM = (ObjectKind.VEN, ObjectKind.RESOURCE)
 _BY_TARGETS_FOR_BL = (ObjectKind.PROGRAM, ObjectKind.EVENT, ObjectKind.VEN, ObjectKind.RESOURCE)
+COMES_TO_US = peers.c.role != PeerRole.VTN.value
+"""A VTN above us may know us by the client id of somebody below us."""
 _GRANTING = (ObjectKind.VEN.value, ObjectKind.RESOURCE.value)
 
 
@@ -93,7 +95,10 @@ async def webhook_tellings(connection: AsyncConnection, change: Change) -> list[
     wanted = channels.c.wants.overlap([f"{kind} {operation.value}" for operation in operations])
     query = (
         select(channels, peers.c.role, peers.c.revoked_at)
-        .outerjoin(peers, and_(peers.c.client_id == channels.c.client_id, peers.c.tenant_id == channels.c.tenant_id))
+        .outerjoin(
+            peers,
+            and_(peers.c.client_id == channels.c.client_id, peers.c.tenant_id == channels.c.tenant_id, COMES_TO_US),
+        )
         .where(channels.c.tenant_id == found.tenant_id, channels.c.subscription_id.is_not(None), wanted)
         .order_by(channels.c.id)
     )
@@ -193,12 +198,14 @@ async def _granted(
         peers.c.tenant_id == tenant_id,
         peers.c.protocol == Protocol.OPENADR3.value,
         peers.c.revoked_at.is_(None),
+        COMES_TO_US,
         peers.c.granted_targets.overlap(wanted),
     )
     by_name = select(peers.c.client_id, peers.c.party_id.label("target")).where(
         peers.c.tenant_id == tenant_id,
         peers.c.protocol == Protocol.OPENADR3.value,
         peers.c.revoked_at.is_(None),
+        COMES_TO_US,
         peers.c.client_id.is_not(None),
         peers.c.party_id == func.any(wanted),
     )

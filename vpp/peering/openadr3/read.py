@@ -58,7 +58,13 @@ async def granted_targets(connection: AsyncConnection, client_id: str, *, tenant
 
 
 def _peer_of(client_id: str, tenant_id: str) -> tuple[ColumnElement[bool], ...]:
-    return peers.c.client_id == client_id, peers.c.tenant_id == tenant_id, peers.c.revoked_at.is_(None)
+    """A VTN above us may know us by the client id of somebody below us."""
+    return (
+        peers.c.client_id == client_id,
+        peers.c.tenant_id == tenant_id,
+        peers.c.role != PeerRole.VTN.value,
+        peers.c.revoked_at.is_(None),
+    )
 
 
 async def client_of_ven_name(connection: AsyncConnection, ven_name: str, *, tenant_id: str) -> str | None:
