@@ -51,17 +51,23 @@ class Fleet:
         await self.connect(vens)
         requests = [self._poll_of(at) for at in range(vens)]
         idle, done = deque(range(vens)), asyncio.get_running_loop().create_future()
-        state = {"answered": 0, "wrong": 0, "under_way": 0}
+        state = {"answered": 0, "wrong": 0, "under_way": 0, "reconnects": 0}
+        loop = asyncio.get_running_loop()
         until_s = time.monotonic() + seconds
 
         def send() -> None:
             at = idle.popleft()
             state["under_way"] += 1
-            self._lines[at].ask(requests[at], lambda status, body: answered(at, status, body))
+            if self._lines[at].is_open:
+                self._lines[at].ask(requests[at], lambda status, body: answered(at, status, body))
+            else:  # servers hang up on who says nothing for long
+                state["reconnects"] += 1
+                loop.create_task(self._again(at)).add_done_callback(lambda _: answered(at, 0, b""))
 
         def answered(at: int, status: int, body: bytes) -> None:
             state["under_way"] -= 1
-            state["answered" if status == 200 and b"oadrResponse>" in body else "wrong"] += 1
+            if status or state["reconnects"] > vens:
+                state["answered" if status == 200 and b"oadrResponse>" in body else "wrong"] += 1
             idle.append(at)
             more = time.monotonic() < until_s or state["answered"] + state["under_way"] < at_least
             if more and not state["wrong"]:
@@ -74,7 +80,7 @@ class Fleet:
             send()
         await done
         spent_s = time.monotonic() - started_s
-        return {"polls": state["answered"], "seconds": spent_s, "wrong": state["wrong"]}
+        return {"polls": state["answered"], "seconds": spent_s, **{key: state[key] for key in ("wrong", "reconnects")}}
 
     async def _again(self, at: int) -> None:
         _, self._lines[at] = await asyncio.get_running_loop().create_connection(Line, "127.0.0.1", self._port)
