@@ -10,14 +10,13 @@ from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tests.builders_downstream import HOUR, a_series, an_event
-from tests.builders_portal import NOW, PASSWORD, START, ZONE, portal
+from tests.builders_portal import NOW, START, ZONE, add_account, portal
 from tests.clock import FixedClock
 from vpp.bootstrap.translator import Translator
 from vpp.domain.grid_event import GridEvent, SeriesInterval, SeriesType, Target, TargetKind
 from vpp.domain.openadr2 import PointOffer, ReportOffer
 from vpp.domain.peer import Peer, PeerRole, Protocol
 from vpp.peering import Changes, NewPeer, NobodyTold, add_peer, publish
-from vpp.portal import create_account
 from vpp.store.engine import Store
 from vpp.store.tables import accounts, fleet, openadr2_vtn
 
@@ -44,7 +43,7 @@ async def a_sending_world(store: Store, tenant_id: str = "north") -> SendingWorl
     email = f"operator@{tenant_id}.example"
     async with store.begin() as connection:
         await connection.execute(insert(accounts.tenant).values(id=tenant_id, name=tenant_id.title()))
-        await create_account(connection, tenant_id=tenant_id, email=email, password=PASSWORD, role="operator")
+        await add_account(connection, tenant_id=tenant_id, email=email, role="operator")
         await connection.execute(insert(fleet.owner).values(id="o", tenant_id=tenant_id, name="O", email="o@o.example"))
         await connection.execute(
             insert(fleet.site).values(

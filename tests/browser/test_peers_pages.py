@@ -8,11 +8,10 @@ from playwright.async_api import Browser, expect
 
 from tests.browser.conftest import WIDTHS, serving, visiting
 from tests.builders_peering import add_tenant, stored_peer
-from tests.builders_portal import NOW, PASSWORD, portal
+from tests.builders_portal import NOW, add_account, portal
 from tests.clock import FixedClock
 from vpp.domain.peer import Direction, Protocol
 from vpp.peering import SqlMessageLog
-from vpp.portal import create_account
 from vpp.store.engine import Store
 
 OPERATOR = "operator@default.example"
@@ -22,7 +21,7 @@ EVENT = "<oadrEvent><eventID>EVT-1</eventID></oadrEvent>"
 async def prepare(store: Store) -> None:
     await add_tenant(store)
     async with store.begin() as connection:
-        await create_account(connection, tenant_id="default", email=OPERATOR, password=PASSWORD, role="operator")
+        await add_account(connection, tenant_id="default", email=OPERATOR, role="operator")
     ven, _ = await stored_peer(
         store, "alder-street-22", protocol=Protocol.OPENADR2, groups=("north", "batteries-of-the-old-town"),
         fingerprint="AA:BB:CC:DD:EE:FF:00:11:22:33", party_id="VEN-" + "9f1c77a2b0" * 6,

@@ -16,13 +16,13 @@ from fastapi import FastAPI
 from sqlalchemy import insert
 
 from tests.builders_peering import certificate, stored_peer
-from tests.builders_portal import NOW, PASSWORD, browser, portal, signed_in
+from tests.builders_portal import NOW, add_account, browser, portal, signed_in
 from tests.clock import FixedClock
 from tests.integration.test_portal_pages import Inline
 from vpp.config import Settings
 from vpp.domain.peer import Direction, Peer, PeerRole, Protocol
 from vpp.peering import OwnAuthority, SqlMessageLog, certificate_fingerprint, list_peers
-from vpp.portal import create_account, create_token
+from vpp.portal import create_token
 from vpp.store.engine import Store
 from vpp.store.tables.accounts import tenant
 from vpp.store.tables.gateway import openadr2_registration
@@ -51,7 +51,7 @@ async def operator(app: FastAPI, name: str = "default") -> AsyncIterator[httpx.A
     store: Store = app.state.context.store
     email = f"operator@{name}.example"
     async with store.begin() as connection:
-        await create_account(connection, tenant_id=name, email=email, password=PASSWORD, role="operator")
+        await add_account(connection, tenant_id=name, email=email, role="operator")
     async with browser(app) as client:
         assert (await signed_in(client, email)).status_code == 303
         yield client
