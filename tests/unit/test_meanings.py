@@ -45,6 +45,7 @@ from vpp.domain.fleet_signal import (
     PriceKind,
     ShareOfCapacity,
     Unknown,
+    charge_within,
 )
 from vpp.domain.fleet_signal_words import words
 from vpp.domain.grid_event import EventStatus, GridEvent, Point, Series, SeriesInterval, SeriesType, Value
@@ -287,13 +288,10 @@ def test_a_wanted_charge_is_never_below_the_owners_reserve_and_never_above_full(
     def wanted(value: float, unit: str) -> float | None:
         signal = only(an_event(S.CHARGE_STATE_SETPOINT, value, unit=unit))
         assert isinstance(signal, ChargeState)
-        return signal.wanted_share(capacity_kwh=10.0, reserve_soc=0.2)
+        return charge_within(signal.share, signal.energy_kwh, capacity_kwh=10.0, reserve_soc=0.2)
 
     assert (wanted(0.8, "PERCENT"), wanted(0.1, "PERCENT")) == (0.8, 0.2)
     assert (wanted(5.0, "KWH"), wanted(1.0, "KWH"), wanted(40.0, "KWH")) == (0.5, 0.2, 1.0)
-    delta = only(an_event(S.CHARGE_STATE_DELTA, 0.1, unit="PERCENT"))
-    assert isinstance(delta, ChargeState)
-    assert delta.wanted_share(capacity_kwh=10.0, reserve_soc=0.2) is None
 
 
 def test_an_unknown_type_is_kept_with_its_name_and_values_and_nothing_is_read_into_it() -> None:

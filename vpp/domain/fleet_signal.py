@@ -160,15 +160,6 @@ class ChargeState(FleetSignal):
     share: float | None = None
     energy_kwh: float | None = None
 
-    def wanted_share(self, *, capacity_kwh: float, reserve_soc: float) -> float | None:
-        """The charge to hold at the start as a share: never below the owner's reserve, never above full.
-
-        None where the signal says no charge to reach.
-        """
-        if self.kind is not ChargeKind.SETPOINT:
-            return None
-        return charge_within(self.share, self.energy_kwh, capacity_kwh=capacity_kwh, reserve_soc=reserve_soc)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alert(FleetSignal):

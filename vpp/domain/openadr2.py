@@ -300,7 +300,6 @@ class CreateOpt:
     event_id: str | None = None
     modification_number: int | None = None
     targets: tuple[Target, ...] = ()
-    schedule_id: str | None = None
     device_class: tuple[Target, ...] = ()
 
 

@@ -23,11 +23,6 @@ def mw_from_kw(power_kw: float) -> float:
     return power_kw / 1000.0
 
 
-def kw_from_mw(power_mw: float) -> float:
-    """Megawatts to kilowatts."""
-    return power_mw * 1000.0
-
-
 def kwh_from_wh(energy_wh: float) -> float:
     """Watt-hours to kilowatt-hours."""
     return energy_wh / 1000.0
