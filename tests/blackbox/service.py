@@ -6,19 +6,22 @@ import os
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from io import StringIO
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
 import pytest
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tests.builders_processes import free_port, vpp_process
 from vpp.cli import run
+from vpp.portal import create_token
 from vpp.store.engine import Store
+from vpp.store.tables.accounts import tenant
 
 STARTS_WITHIN_S = 90.0
 T = TypeVar("T")
@@ -43,18 +46,21 @@ class Service:
     token: str = ""
     _http: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=30))
 
-    def vpp(self, *words: str) -> str:
-        """Run a `vpp` command in this process (starting another one takes seconds) and return what it printed."""
-        said = StringIO()
-        with _COMMANDS, pytest.MonkeyPatch.context() as patch, redirect_stdout(said):
+    def vpp(self, *words: str) -> None:
+        """Run a `vpp` command in this process, for starting another one takes seconds.
+
+        What it prints is not read: lives call this from threads of their own, and standard output is everybody's.
+        """
+        with _COMMANDS, pytest.MonkeyPatch.context() as patch:
             for name, value in self.settings.items():
                 patch.setenv(f"VPP_{name.upper()}", value)
             assert run(list(words)) == 0, f"vpp {' '.join(words)}"
-        return said.getvalue()
 
     def add_peer(self, name: str, protocol: str, role: str, *more: str) -> dict[str, Any]:
         """`vpp peers add`: what the other side must know."""
-        told: dict[str, Any] = json.loads(self.vpp("peers", "add", name, "--protocol", protocol, "--role", role, *more))
+        path = self.folder / f"{name}.json"
+        self.vpp("peers", "add", name, "--protocol", protocol, "--role", role, "--json", str(path), *more)
+        told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return told
 
     def api(self, method: str, path: str, body: object = None, **headers: str) -> Any:
@@ -124,11 +130,16 @@ def running_service(
         for command in further:
             stack.enter_context(vpp_process(command, log=folder / f"{command}.log", **given))
         stack.callback(service._http.close)
-        service.token = service.vpp("token", "blackbox", "--scope", "operate").split()[-1]
+        service.token = service.look(_operator)
         for each in (f"{service.url}/healthz", f"http://127.0.0.1:{port2}/healthz"):
             until(lambda each=each: served.poll() is not None or _answers(each), within_s=STARTS_WITHIN_S)
         assert served.poll() is None, log.read_text()[-2000:]
         yield service
+
+
+async def _operator(connection: AsyncConnection) -> str:
+    await connection.execute(insert(tenant).values(id="default", name="default").on_conflict_do_nothing())
+    return await create_token(connection, tenant_id="default", label="blackbox", scope="operate", now=datetime.now(UTC))
 
 
 def _answers(url: str) -> bool:
