@@ -39,13 +39,14 @@ from vpp.domain.openadr2 import (
     UpdatedReports,
     UpdateReports,
 )
+from vpp.gateway.refused import Refused, good
 from vpp.gateway.vtn import events, opts, registration, reports
 from vpp.gateway.vtn.keeper import Keeper
 from vpp.gateway.vtn.metrics import MESSAGES, POLLS
 from vpp.gateway.vtn.nameless import asked_ven_id
 from vpp.gateway.vtn.polling import is_quiet, poll
 from vpp.gateway.vtn.refusals import refusal
-from vpp.gateway.vtn.room import Refused, Room, apply_to, good
+from vpp.gateway.vtn.room import Room, apply_to
 from vpp.gateway.vtn.view import Ven, View
 from vpp.gateway.vtn.writer import GroupWriter
 from vpp.ports import Clock

@@ -17,9 +17,10 @@ from vpp.domain.openadr2 import (
     RequestEvents,
     Response,
 )
+from vpp.gateway.refused import good
 from vpp.gateway.vtn.changes import Answered, Told
 from vpp.gateway.vtn.metrics import ANSWERS, EVENTS_TOLD
-from vpp.gateway.vtn.room import Room, good
+from vpp.gateway.vtn.room import Room
 from vpp.gateway.vtn.view import Ven
 
 MAX_REASON = 500

@@ -16,8 +16,9 @@ from vpp.domain.openadr2 import (
     CreatedOpt,
     CreateOpt,
 )
+from vpp.gateway.refused import Refused, check_ids, good
 from vpp.gateway.vtn.changes import ANSWER_CHANNEL
-from vpp.gateway.vtn.room import Refused, Room, check_ids, good
+from vpp.gateway.vtn.room import Room
 from vpp.gateway.vtn.view import Ven
 from vpp.store.tables.openadr2_vtn import vtn2_opt
 

@@ -9,10 +9,11 @@ from datetime import datetime, timedelta
 from sqlalchemy import select, update
 
 from vpp.domain.openadr2 import Acknowledge, CancelRegistration, CreateReports, Openadr2Message
+from vpp.gateway.refused import good
 from vpp.gateway.vtn.changes import Sent
 from vpp.gateway.vtn.events import tell
 from vpp.gateway.vtn.registration import end
-from vpp.gateway.vtn.room import Room, good
+from vpp.gateway.vtn.room import Room
 from vpp.gateway.vtn.view import MAX_SENDS, Ven
 from vpp.peering import tell_vtn2
 from vpp.store.tables.openadr2_vtn import vtn2_outbox, vtn2_report_request

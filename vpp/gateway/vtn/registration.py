@@ -30,8 +30,9 @@ from vpp.domain.openadr2 import (
     QueryRegistration,
 )
 from vpp.domain.peer import Peer, PeerRole, Protocol
-from vpp.gateway.vtn.queue import close_answered, close_kinds
-from vpp.gateway.vtn.room import Refused, Room, good
+from vpp.gateway.outbox import close_answered, close_kinds
+from vpp.gateway.refused import Refused, good
+from vpp.gateway.vtn.room import Room
 from vpp.peering import find_peer, get_peer, tell_vtn2
 from vpp.store.tables.openadr2_vtn import vtn2_delivery, vtn2_registration
 from vpp.store.tables.peering import peer as peers

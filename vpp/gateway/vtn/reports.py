@@ -35,9 +35,10 @@ from vpp.domain.openadr2 import (
     UpdatedReports,
     UpdateReports,
 )
+from vpp.gateway.outbox import close_answered, close_kinds, close_taken
+from vpp.gateway.refused import Refused, check_ids, good
 from vpp.gateway.vtn.metrics import VALUES
-from vpp.gateway.vtn.queue import close_answered, close_kinds, close_taken
-from vpp.gateway.vtn.room import Refused, Room, check_ids, good
+from vpp.gateway.vtn.room import Room
 from vpp.gateway.vtn.view import Ven
 from vpp.peering import REPORT_CHANNEL, add_demand, queue_message
 from vpp.store.tables.openadr2_vtn import vtn2_report_offer, vtn2_report_request, vtn2_report_value
@@ -96,7 +97,7 @@ async def created(room: Room, ven: Ven, message: CreatedReports) -> Acknowledge:
         outcome = "answered" if response.code == 200 else "refused"
         sent = await close_answered(connection, peer_id, "CreateReports", response.request_id, outcome, at=now)
         if response.code != 200:
-            asked = sent.message.demands if sent is not None and isinstance(sent.message, CreateReports) else ()
+            asked = sent.demands if isinstance(sent, CreateReports) else ()
             reason = f"{response.code} {response.description}"[:500]
             await _set_state(
                 connection, peer_id, [each.report_request_id for each in asked], "refused", now, reason=reason

@@ -1,10 +1,9 @@
-"""What every part of the VTN's desk works with, and how it refuses. Made by `desk`."""
+"""What every part of the VTN's desk works with. Made by `desk`."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from vpp.domain.openadr2 import INVALID_DATA, Response
 from vpp.gateway.vtn.changes import Answered, Change, Sent, Told
 from vpp.gateway.vtn.delivery import Delivery
 from vpp.gateway.vtn.keeper import Keeper
@@ -12,17 +11,6 @@ from vpp.gateway.vtn.view import View
 from vpp.gateway.vtn.writer import GroupWriter
 from vpp.ports import Clock
 from vpp.store.engine import Store
-
-MAX_ID = 500
-
-
-class Refused(Exception):
-    """A request that is answered with a response code of OpenADR; never leaves the desk."""
-
-    def __init__(self, code: int, description: str) -> None:
-        super().__init__(description)
-        self.code = code
-        self.description = description
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,19 +57,3 @@ def apply_to(view: View, change: Change) -> None:
             for queued in ven.queue:
                 if queued.id == change.id:
                     queued.sent_count, queued.sent_at = queued.sent_count + 1, change.at
-
-
-def check_ids(ids: Iterable[str]) -> None:
-    """Refuse an id that no index takes, before the database does.
-
-    Raises:
-        Refused: one is longer than any id has reason to be.
-    """
-    for each in ids:
-        if len(each) > MAX_ID:
-            raise Refused(INVALID_DATA, f"{each[:40]}… has {len(each)} characters; an id has {MAX_ID} at most")
-
-
-def good(request_id: str) -> Response:
-    """Return a response of success."""
-    return Response(200, "OK", request_id)
