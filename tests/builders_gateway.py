@@ -238,6 +238,21 @@ class Fleet:
         return self.delivered_kw
 
 
+class MortalStore(Store):
+    """A store on the database of another that fails after so many transactions, as if its process were killed."""
+
+    def __init__(self, store: Store, left: int = 1000) -> None:
+        self._store, self.left = store, left
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[AsyncConnection]:
+        if self.left <= 0:
+            raise OSError("this process was killed")
+        self.left -= 1
+        async with self._store.begin() as connection:
+            yield connection
+
+
 @asynccontextmanager
 async def running_ven(
     store: Store,

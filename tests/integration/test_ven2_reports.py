@@ -1,12 +1,13 @@
 """Reports a utility asks for: what is offered, each kind's values, once or again and again, and how they end."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import func, select
 
-from tests.builders_gateway import Fleet, add_tenant, running_ven
+from tests.builders_gateway import Fleet, MortalStore, add_tenant, running_ven
 from tests.builders_ven2 import OK, ScriptedVtn, demand, grid_event
 from tests.clock import FixedClock
 from tests.integration.test_ven2_events import activate
@@ -62,7 +63,13 @@ def values(vtn: ScriptedVtn) -> list[tuple[str, datetime, float | ResourceStatus
 
 async def pending(store: Store) -> int:
     async with store.begin() as connection:
-        return int((await connection.execute(select(func.count()).select_from(openadr2_report_request))).scalar_one())
+        table = openadr2_report_request
+        return int((await connection.execute(select(func.count()).where(table.c.done_at.is_(None)))).scalar_one())
+
+
+def asked(vtn: ScriptedVtn, *demands: m.ReportDemand) -> None:
+    """Ask by a message that waits for the VEN's poll."""
+    vtn.queue.append(m.CreateReports(request_id="c1", demands=demands, ven_id=vtn.ven_id))
 
 
 @pytest.mark.conformance("2.0b", "EiReport", "VEN: metadata of TELEMETRY_USAGE, TELEMETRY_STATUS and HISTORY_USAGE")
@@ -264,3 +271,90 @@ async def test_reports_the_utility_offers_or_sends_are_answered_and_no_more(
     assert (declined.response.request_id, declined.demands) == ("o1", ())
     assert taken.response.request_id == "u1"
     assert ("E1", 0, "in", 200) in vtn.opts  # what was queued behind is heard as well
+
+
+@pytest.mark.conformance(
+    "2.0b", "EiReport", "VEN: a report asked for again, for its confirmation was lost, is sent once"
+)
+async def test_a_report_asked_for_again_after_it_was_sent_is_confirmed_and_not_sent_again(
+    fleet_store: Store, present: FixedClock, vtn: ScriptedVtn, ven: Openadr2Ven
+) -> None:
+    once = demand("R1", USAGE, POWER, every=timedelta(0))
+    past = demand("H1", HISTORY, POWER, every=HOUR, start_at=present.now() - 2 * HOUR, back=timedelta(0))
+    for again in range(3):
+        asked(vtn, once, past)
+        await ven.step()
+        present.advance(timedelta(days=3 * again))  # the window of the history is no longer one we would take
+        confirmed = vtn.all(m.CreatedReports)[-1]
+        assert (confirmed.response.code, confirmed.response.request_id) == (200, "c1")
+        await ven.step()
+        assert (len(values(vtn)), await pending(fleet_store)) == (1, 0)
+    asked(vtn, replace(once, points=((POWER, "x-notApplicable"), (ENERGY, "x-notApplicable"))))
+    await ven.step()
+    assert len(values(vtn)) == 3  # the same id, but another request
+    asked(vtn, replace(once, report_request_id="R2"))
+    await ven.step()
+    assert len(values(vtn)) == 4
+
+
+async def test_a_request_done_with_may_be_cancelled_and_is_a_new_one_after_that_or_long_after(
+    fleet_store: Store, present: FixedClock, vtn: ScriptedVtn, ven: Openadr2Ven
+) -> None:
+    once = demand("R1", USAGE, POWER, every=timedelta(0))
+    asked(vtn, once)
+    await ven.step()
+    vtn.queue.append(m.CancelReports(request_id="x1", report_request_ids=("R1",), to_follow=True, ven_id=vtn.ven_id))
+    await ven.step()
+    (cancelled,) = vtn.all(m.CanceledReports)
+    assert (cancelled.response.code, cancelled.pending, len(values(vtn))) == (200, (), 1)
+    asked(vtn, once)
+    await ven.step()
+    assert len(values(vtn)) == 2
+    present.advance(8 * timedelta(days=1))
+    await ven.step()
+    asked(vtn, once)
+    await ven.step()
+    assert len(values(vtn)) == 3
+
+
+async def test_a_single_value_is_told_once_wherever_between_two_transactions_we_were_killed(
+    fleet_store: Store, present: FixedClock, vtn: ScriptedVtn
+) -> None:
+    lives, mortal = 13, MortalStore(fleet_store)
+    for transactions in range(lives):
+        once = demand(f"R{transactions}", USAGE, POWER, every=timedelta(0))
+        async with running_ven(mortal, present, vtn.url) as ven:
+            await ven.step()  # hears what the one before was asked for once more
+            asked(vtn, once)
+            mortal.left = transactions
+            await ven.step()
+        spared, mortal.left = mortal.left > 0, 1000
+        asked(vtn, once)
+        present.advance(MINUTE)
+    async with running_ven(mortal, present, vtn.url) as ven:
+        await ven.step()
+    told = [(update.report_request_id, *update.values) for u in vtn.all(m.UpdateReports) for update in u.updates]
+    assert [id_ for id_, _ in dict.fromkeys(told)] == [f"R{n}" for n in range(lives)]
+    assert len(told) == lives + 1  # one was killed after the utility took its value, before it had noted that
+    assert (spared, await pending(fleet_store)) == (True, 0)
+
+
+async def test_a_round_reads_all_report_requests_at_once(
+    fleet_store: Store, present: FixedClock, vtn: ScriptedVtn
+) -> None:
+    async def transactions(*demands: m.ReportDemand) -> int:
+        vtn.demands = demands
+        counting = MortalStore(fleet_store)
+        async with running_ven(counting, present, vtn.url) as ven:
+            vtn.queue.append(m.RequestReregistration(ven_id=vtn.ven_id))
+            for _ in range(2):
+                await ven.step()
+            vtn.tell(grid_event("E1", present.now(), 400.0))
+            await ven.step()
+            before = counting.left
+            present.advance(MINUTE)
+            await ven.step()
+        return before - counting.left
+
+    some = [demand(f"R{n}", USAGE, POWER, every=MINUTE, back=HOUR) for n in range(40)]
+    assert await transactions(*some[:1]) == await transactions(*some)

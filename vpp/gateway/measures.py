@@ -99,19 +99,23 @@ def _targets_at(source: str, at: datetime):  # type: ignore[no-untyped-def]
 
 async def event_runs(connection: AsyncConnection, source: str, interval: Interval) -> bool:
     """Return whether an event of the source that we take part in shares time with the interval."""
-    found = await connection.execute(
-        select(commitment.c.id)
-        .where(
-            commitment_target.c.commitment_id == commitment.c.id,
-            commitment_target.c.modification_number == latest_number(),
-            commitment.c.source == source,
-            commitment.c.state.in_(_RUNNING),
-            commitment_target.c.start_at < interval.end_at,
-            commitment_target.c.end_at > interval.start_at,
-        )
-        .limit(1)
+    return (await connection.execute(_running_in(source, interval).limit(1))).first() is not None
+
+
+async def event_times(connection: AsyncConnection, source: str, span: Interval) -> list[Interval]:
+    """Return when, around `span`, events of the source run that we take part in."""
+    return [Interval(row.start_at, row.end_at) for row in await connection.execute(_running_in(source, span))]
+
+
+def _running_in(source: str, span: Interval):  # type: ignore[no-untyped-def]
+    return select(commitment_target.c.start_at, commitment_target.c.end_at).where(
+        commitment_target.c.commitment_id == commitment.c.id,
+        commitment_target.c.modification_number == latest_number(),
+        commitment.c.source == source,
+        commitment.c.state.in_(_RUNNING),
+        commitment_target.c.start_at < span.end_at,
+        commitment_target.c.end_at > span.start_at,
     )
-    return found.first() is not None
 
 
 def latest_number() -> ColumnElement[int]:

@@ -1,6 +1,7 @@
 """Room gateway: offers, accepts, fills, sends and cancels reports. Called by `ven`, keeps its state in `reports`."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import uuid4
 
@@ -23,16 +24,21 @@ from vpp.domain.openadr2 import (
 )
 from vpp.domain.time import Interval, floor_to
 from vpp.gateway import metrics, reports
-from vpp.gateway.measures import Telemetry, event_runs
-from vpp.gateway.offers import HISTORY_USAGE, METADATA, TELEMETRY_STATUS, WantedReport, accept, offers
+from vpp.gateway.measures import Telemetry, event_times
+from vpp.gateway.offers import HISTORY_USAGE, MAX_SAMPLING, METADATA, TELEMETRY_STATUS, WantedReport, accept, offers
 from vpp.gateway.session import Session
 from vpp.ports import Clock
 from vpp.store.engine import Store
 
 log = structlog.get_logger("vpp.gateway")
 
-Demanded = tuple[tuple[WantedReport, ...], tuple[str, ...]]
-"""Reports asked for that we can send, and why others cannot be sent."""
+
+@dataclass(frozen=True, slots=True)
+class Demanded:
+    """What came of reports asked for: the ids of those that will come or came already, and why others cannot."""
+
+    taken: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
 
 
 class Reporter:
@@ -43,8 +49,10 @@ class Reporter:
         self._source = session.name
         self._telemetry = telemetry
 
-    async def offer(self, ven_id: str, contexts: Sequence[str], *, answers_to: str | None = None) -> Demanded:
-        """Tell which reports we can send; the answer may ask for some at once.
+    async def offer(
+        self, ven_id: str, contexts: Sequence[str], *, answers_to: str | None = None
+    ) -> Sequence[ReportDemand]:
+        """Tell which reports we can send and return what the answer asks for at once.
 
         `answers_to` is the report request by which the VTN asked for our offers, if it did.
         """
@@ -55,58 +63,70 @@ class Reporter:
             report_request_id=answers_to,
         )
         heard = await self._session.ask(message)
-        return self.sift(heard.demands if isinstance(heard, RegisteredReports) else ())
+        return heard.demands if isinstance(heard, RegisteredReports) else ()
 
-    async def offer_first(self, ven_id: str, contexts: Sequence[str]) -> Demanded:
+    async def offer_first(self, ven_id: str, contexts: Sequence[str]) -> Sequence[ReportDemand]:
         """Offer after registration. A VTN that cannot take reports shall send us events all the same."""
         try:
             return await self.offer(ven_id, contexts)
         except (PeerRefused, PeerUnreachable) as error:
             log.warning("reports not offered", source=self._source, error=str(error))
-            return (), ()
+            return ()
 
-    def sift(self, demands: Sequence[ReportDemand]) -> Demanded:
-        """Tell demands we can meet from those we cannot."""
-        wanted, refused = [], []
-        for demand in demands:
-            try:
-                wanted.append(accept(demand, at=self._clock.now()))
-            except InvalidRequest as error:
-                refused.append(f"{demand.report_request_id[:40]}: {error}")
-        return tuple(wanted), tuple(refused)
-
-    async def replace_requests(self, connection: AsyncConnection, demanded: Demanded) -> None:
+    async def replace_requests(self, connection: AsyncConnection, demands: Sequence[ReportDemand]) -> Demanded:
         """Keep what the VTN asks for when reports are offered anew; its earlier requests end with that."""
         await reports.drop_requests(connection, self._source)
-        await reports.save_requests(connection, self._source, demanded[0], at=self._clock.now())
+        return await self._take(connection, demands)
 
     async def accept(self, ven_id: str, demands: Sequence[ReportDemand], request_id: str) -> None:
         """Store report requests, then confirm them."""
-        wanted, refused = self.sift(demands)
         async with self._store.begin() as connection:
-            room = max(0, reports.MAX_STANDING - await reports.count_standing(connection, self._source))
-            refused += tuple(f"{w.report_request_id}: too many reports are asked for" for w in wanted[room:])
-            await reports.save_requests(connection, self._source, wanted[:room], at=self._clock.now())
-        await self.confirm(ven_id, (wanted[:room], refused), request_id)
+            demanded = await self._take(connection, demands)
+        await self.confirm(ven_id, demanded, request_id)
+
+    async def _take(self, connection: AsyncConnection, demands: Sequence[ReportDemand]) -> Demanded:
+        """Keep what is asked for that we can send.
+
+        What is asked for once more stays as it is, be it in force or done with: the VTN has not heard our
+        confirmation, or has forgotten it, and gets another; not another report.
+        """
+        now, taken, refused = self._clock.now(), [], []
+        known = await reports.known_digests(connection, self._source, [each.report_request_id for each in demands])
+        room = reports.MAX_STANDING - await reports.count_standing(connection, self._source)
+        for demand in demands:
+            id_, digest = demand.report_request_id, reports.digest_of(demand)
+            if known.get(id_) != digest:
+                try:
+                    wanted = accept(demand, at=now)
+                except InvalidRequest as error:
+                    refused.append(f"{id_[:40]}: {error}")
+                    continue
+                if room <= 0:
+                    refused.append(f"{id_}: too many reports are asked for")
+                    continue
+                await reports.save_request(connection, self._source, wanted, digest, at=now)
+                known[id_], room = digest, room - 1
+            taken.append(id_)
+        return Demanded(tuple(taken), tuple(refused))
 
     async def confirm(self, ven_id: str, demanded: Demanded, request_id: str = "") -> None:
         """Tell the VTN which reports will come, and why others will not (code 461)."""
-        wanted, refused = demanded
-        if not wanted and not refused:
+        if not demanded.taken and not demanded.refused:
             return
         response = Response(request_id=request_id)
-        if refused:
-            response = Response(REPORT_NOT_SUPPORTED, "; ".join(refused)[:1000], request_id)
+        if demanded.refused:
+            response = Response(REPORT_NOT_SUPPORTED, "; ".join(demanded.refused)[:1000], request_id)
         await self._session.ask(CreatedReports(response=response, pending=await self._pending(), ven_id=ven_id))
-        log.info("reports asked", source=self._source, accepted=len(wanted), refused=list(refused))
+        log.info("reports asked", source=self._source, accepted=len(demanded.taken), refused=list(demanded.refused))
 
     async def cancel(self, ven_id: str, cancelled: CancelReports, *, confirm: bool = True) -> None:
         """Stop reports; what is pending is sent first where the VTN wants it."""
         if cancelled.to_follow:
-            await self.write_due()
-            for request in await self._requests():
-                if request.report_request_id in cancelled.report_request_ids:
-                    await self._send(ven_id, request)
+            async with self._store.begin() as connection:
+                standing = await self._write_due(connection)
+            for each in standing:
+                if each.request.report_request_id in cancelled.report_request_ids:
+                    await self._send(ven_id, each.request)
         async with self._store.begin() as connection:
             await reports.drop_requests(connection, self._source, cancelled.report_request_ids)
         log.info("reports cancelled", source=self._source, ids=list(cancelled.report_request_ids))
@@ -116,66 +136,66 @@ class Reporter:
 
     async def report(self, ven_id: str, contexts: Sequence[str]) -> None:
         """Write down the values that are due, then send those whose time to be sent has come."""
-        await self.write_due()
-        for request in await self._requests():
+        for request in await self._to_send():
             if request.name == METADATA:
                 await self._offer_again(ven_id, contexts, request)
-            elif await self._is_time(request):
+            else:
                 await self._send(ven_id, request)
-        await self._drop_finished()
 
-    async def write_due(self) -> None:
-        """Write down the values that are due."""
+    async def prune(self) -> None:
+        """Forget what was sent long ago."""
         async with self._store.begin() as connection:
-            for due in await reports.standing(connection, self._source):
-                await reports.write_due(connection, self._source, due, self._telemetry, at=self._clock.now())
+            await reports.prune(connection, self._source, at=self._clock.now())
 
     async def next_due_at(self) -> datetime | None:
         """Return when the next value falls due, None while no event runs until then."""
+        now, found = self._clock.now(), []
+        async with self._store.begin() as connection:
+            for due in await reports.standing(connection, self._source):
+                if due.next_due_at is not None and due.next_due_at > now:  # what is overdue has failed: next round
+                    found.append((due, Interval(due.next_due_at - _step(due.request), due.next_due_at)))
+            if not found:
+                return None
+            span = Interval(min(part.start_at for _, part in found), max(part.end_at for _, part in found))
+            running = await event_times(connection, self._source, span)
+        return min(
+            (part.end_at for due, part in found if _is_always(due.request) or _meets(running, part)), default=None
+        )
+
+    async def _write_due(self, connection: AsyncConnection) -> list[reports.StandingRequest]:
+        """Write down the values that are due; returns the requests in force as they stand then."""
+        now = self._clock.now()
+        standing = await reports.standing(connection, self._source)
+        due = [each for each in standing if each.next_due_at is not None and each.next_due_at <= now]
+        due = [each for each in due if each.request.name != METADATA]
+        if not due and not any(each.is_over for each in standing):
+            return standing
+        for each in due:
+            await reports.write_due(connection, self._source, each, self._telemetry, at=now)
+        await reports.finish(connection, self._source, at=now)
+        return await reports.standing(connection, self._source)
+
+    async def _to_send(self) -> list[WantedReport]:
+        """Return what is to be sent now: all of it is written and read in one transaction."""
         now = self._clock.now()
         async with self._store.begin() as connection:
-            instants = []
-            for due in await reports.standing(connection, self._source):
-                at, step_s = due.next_due_at, due.request.granularity_s
-                if at is None or at <= now:  # what is overdue has failed: with the next round
-                    continue
-                step = timedelta(seconds=step_s) if step_s > 0 else reports.SNAPSHOT
-                always = step_s <= 0 or due.request.name == TELEMETRY_STATUS
-                if always or await event_runs(connection, self._source, Interval(at - step, at)):
-                    instants.append(at)
-        return min(instants, default=None)
+            standing = await self._write_due(connection)
+            running: list[Interval] = []
+            if any(each.unsent_since is not None for each in standing):
+                span = Interval(now - MAX_SAMPLING, now + MAX_SAMPLING)
+                running = await event_times(connection, self._source, span)
+        return [each.request for each in standing if _is_time(each, running, now)]
 
     async def _offer_again(self, ven_id: str, contexts: Sequence[str], request: WantedReport) -> None:
-        """The VTN asked for our offers; what it asks for in return comes beside what it asked for before."""
-        wanted, refused = await self.offer(ven_id, contexts, answers_to=request.report_request_id)
+        """The VTN asked for our offers; what it asks for in return comes beside what it asked for before.
+
+        This request is not remembered: offers told twice are the same offers, and some VTNs ask for them by one id.
+        """
+        demands = await self.offer(ven_id, contexts, answers_to=request.report_request_id)
         async with self._store.begin() as connection:
             await reports.drop_requests(connection, self._source, [request.report_request_id])
-            await reports.save_requests(connection, self._source, wanted, at=self._clock.now())
-        await self.confirm(ven_id, (wanted, refused))
-
-    async def _drop_finished(self) -> None:
-        """A report of which all was sent, and nothing more falls due, is pending no longer."""
-        async with self._store.begin() as connection:
-            await reports.prune(connection, self._source, at=self._clock.now())
-            for due in await reports.standing(connection, self._source):
-                if due.next_due_at is None and not await reports.unsent(connection, self._source, due.request):
-                    await reports.drop_requests(connection, self._source, [due.request.report_request_id])
-
-    async def _is_time(self, request: WantedReport) -> bool:
-        now = self._clock.now()
-        async with self._store.begin() as connection:
-            values = await reports.unsent(connection, self._source, request)
-            if not values:
-                return False
-            if request.name == HISTORY_USAGE or request.granularity_s <= 0:
-                return True
-            if now - values[0].value.start_at >= timedelta(seconds=request.report_back_s):
-                return True
-            if request.name == TELEMETRY_STATUS:
-                return False
-            step = timedelta(seconds=max(request.granularity_s, 1.0))
-            begin_at = floor_to(now, step)
-            return not await event_runs(connection, self._source, Interval(begin_at, begin_at + step))
+            demanded = await self._take(connection, demands)
+        await self.confirm(ven_id, demanded)
 
     async def _send(self, ven_id: str, request: WantedReport) -> None:
         """Send what is unsent of a report, in messages of at most `BATCH` values."""
@@ -192,7 +212,7 @@ class Reporter:
                     "report refused", source=self._source, request=request.report_request_id, error=str(refused)
                 )
             async with self._store.begin() as connection:
-                await reports.mark_sent(connection, values, at=self._clock.now())
+                await reports.mark_sent(connection, self._source, values, at=self._clock.now())
             metrics.REPORTS.labels(self._source).inc(len(values))
             if isinstance(heard, UpdatedReports) and heard.cancel is not None:
                 await self.cancel(ven_id, heard.cancel, confirm=False)
@@ -214,9 +234,38 @@ class Reporter:
         )
         return UpdateReports(request_id=str(uuid4()), updates=(update,), ven_id=ven_id)
 
-    async def _requests(self) -> list[WantedReport]:
-        async with self._store.begin() as connection:
-            return [due.request for due in await reports.standing(connection, self._source)]
-
     async def _pending(self) -> tuple[str, ...]:
-        return tuple(request.report_request_id for request in await self._requests())
+        async with self._store.begin() as connection:
+            standing = await reports.standing(connection, self._source)
+        return tuple(each.request.report_request_id for each in standing)
+
+
+def _is_time(each: reports.StandingRequest, running: Sequence[Interval], now: datetime) -> bool:
+    """Whether a request is to be answered now, with what is unsent of it or with our offers."""
+    request = each.request
+    if request.name == METADATA:
+        return True
+    if each.unsent_since is None:
+        return False
+    if request.name == HISTORY_USAGE or request.granularity_s <= 0:
+        return True
+    if now - each.unsent_since >= timedelta(seconds=request.report_back_s):
+        return True
+    if request.name == TELEMETRY_STATUS:
+        return False
+    step = timedelta(seconds=max(request.granularity_s, 1.0))
+    begin_at = floor_to(now, step)
+    return not _meets(running, Interval(begin_at, begin_at + step))
+
+
+def _is_always(request: WantedReport) -> bool:
+    """Whether it has values while no event runs too."""
+    return request.granularity_s <= 0 or request.name == TELEMETRY_STATUS
+
+
+def _step(request: WantedReport) -> timedelta:
+    return timedelta(seconds=request.granularity_s) if request.granularity_s > 0 else reports.SNAPSHOT
+
+
+def _meets(running: Sequence[Interval], part: Interval) -> bool:
+    return any(each.overlap(part) is not None for each in running)

@@ -4,16 +4,18 @@ What each point means is said in `offers`. Usage is written down only while an e
 status always; history once, for the whole window asked for.
 """
 
+import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, delete, func, select, update
+import msgspec
+from sqlalchemy import Row, delete, exists, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from vpp.domain.openadr2 import ReportedValue, ResourceStatus
+from vpp.domain.openadr2 import ReportDemand, ReportedValue, ResourceStatus
 from vpp.domain.time import Interval, floor_to
 from vpp.gateway.measures import Telemetry, event_runs, value_of
 from vpp.gateway.offers import HISTORY_USAGE, METADATA, TELEMETRY_STATUS, WantedReport
@@ -25,16 +27,31 @@ MAX_STANDING = 200
 """Report requests kept for one VTN."""
 BATCH = 500
 KEPT_AFTER_SENT = timedelta(days=7)
+"""How long values are kept after they were sent, and a request after it was done with: told again within that
+time, because our confirmation was lost, it is confirmed and not answered once more."""
+MAX_DONE = 1000
+"""Requests done with that are kept for one VTN."""
 SNAPSHOT = timedelta(minutes=1)
 """What a single value speaks for, and how soon one that telemetry could not tell is looked for again."""
 
 
 @dataclass(frozen=True, slots=True)
 class StandingRequest:
-    """A report request with the instant its next value is due; None where none is."""
+    """A report request not yet done with.
+
+    Attributes:
+        next_due_at: the instant its next value is due; None where none is.
+        unsent_since: when what the oldest of its values not yet sent speaks for began; None where all were sent.
+    """
 
     request: WantedReport
     next_due_at: datetime | None
+    unsent_since: datetime | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether everything was sent and nothing more falls due."""
+        return self.next_due_at is None and self.unsent_since is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,54 +62,103 @@ class UnsentValue:
     value: ReportedValue
 
 
-async def save_requests(
-    connection: AsyncConnection, source: str, requests: Sequence[WantedReport], *, at: datetime
+def digest_of(demand: ReportDemand) -> str:
+    """What a demand is known by when it is told again: everything it says, as it was told."""
+    return hashlib.sha256(msgspec.json.encode(demand)).hexdigest()
+
+
+async def known_digests(connection: AsyncConnection, source: str, ids: Collection[str]) -> dict[str, str]:
+    """Return by id what was asked before: requests in force, and those done with not long ago."""
+    table = openadr2_report_request
+    query = select(table.c.report_request_id, table.c.digest)
+    query = query.where(table.c.source == source, table.c.report_request_id.in_(list(ids)))
+    return {row.report_request_id: row.digest for row in await connection.execute(query)}
+
+
+async def save_request(
+    connection: AsyncConnection, source: str, request: WantedReport, digest: str, *, at: datetime
 ) -> None:
-    """Keep report requests; one of the same id is replaced."""
-    for request in requests:
-        values = {
-            "request": _to_json(request),
-            "granularity_s": request.granularity_s,
-            "report_back_s": request.report_back_s,
-            "next_due_at": _first_due(request, at),
-        }
-        statement = insert(openadr2_report_request).values(
-            source=source, report_request_id=request.report_request_id, **values
+    """Keep a report request in place of one of the same id, whose values are forgotten."""
+    values = {
+        "request": _to_json(request),
+        "granularity_s": request.granularity_s,
+        "report_back_s": request.report_back_s,
+        "next_due_at": _first_due(request, at),
+        "digest": digest,
+        "done_at": None,
+    }
+    await connection.execute(
+        delete(openadr2_report).where(
+            openadr2_report.c.source == source, openadr2_report.c.report_request_id == request.report_request_id
         )
-        await connection.execute(
-            statement.on_conflict_do_update(index_elements=["source", "report_request_id"], set_=values)
-        )
+    )
+    statement = insert(openadr2_report_request).values(
+        source=source, report_request_id=request.report_request_id, **values
+    )
+    await connection.execute(
+        statement.on_conflict_do_update(index_elements=["source", "report_request_id"], set_=values)
+    )
 
 
 async def drop_requests(connection: AsyncConnection, source: str, ids: Collection[str] | None = None) -> None:
-    """Forget report requests and what was not sent for them; all of the source where `ids` is None."""
-    for table, unsent_only in ((openadr2_report, True), (openadr2_report_request, False)):
-        statement = delete(table).where(table.c.source == source)
-        if ids is not None:
-            statement = statement.where(table.c.report_request_id.in_(list(ids)))
-        await connection.execute(statement.where(table.c.sent_at.is_(None)) if unsent_only else statement)
+    """Forget report requests and what was not sent for them; where `ids` is None all that are not done with."""
+    values, requests = openadr2_report, openadr2_report_request
+    unsent = delete(values).where(values.c.source == source, values.c.sent_at.is_(None))
+    dropped = delete(requests).where(requests.c.source == source)
+    if ids is None:
+        dropped = dropped.where(requests.c.done_at.is_(None))
+    else:
+        unsent = unsent.where(values.c.report_request_id.in_(list(ids)))
+        dropped = dropped.where(requests.c.report_request_id.in_(list(ids)))
+    await connection.execute(unsent)
+    await connection.execute(dropped)
 
 
 async def standing(connection: AsyncConnection, source: str) -> list[StandingRequest]:
     """Return the requests in force, by id."""
-    table = openadr2_report_request
-    rows = await connection.execute(select(table).where(table.c.source == source).order_by(table.c.report_request_id))
-    return [StandingRequest(_from_json(row), row.next_due_at) for row in rows]
+    table, values = openadr2_report_request, openadr2_report
+    unsent_since = (
+        select(func.min(values.c.start_at))
+        .where(
+            values.c.source == table.c.source,
+            values.c.report_request_id == table.c.report_request_id,
+            values.c.sent_at.is_(None),
+        )
+        .scalar_subquery()
+    )
+    query = select(table, unsent_since.label("unsent_since")).where(table.c.source == source, table.c.done_at.is_(None))
+    rows = await connection.execute(query.order_by(table.c.report_request_id))
+    return [StandingRequest(_from_json(row), row.next_due_at, row.unsent_since) for row in rows]
 
 
 async def count_standing(connection: AsyncConnection, source: str) -> int:
     """Return how many requests are in force."""
-    query = select(func.count()).where(openadr2_report_request.c.source == source)
+    table = openadr2_report_request
+    query = select(func.count()).where(table.c.source == source, table.c.done_at.is_(None))
     return int((await connection.execute(query)).scalar_one())
+
+
+async def finish(connection: AsyncConnection, source: str, *, at: datetime) -> None:
+    """Note which requests are done with: everything was sent and nothing more falls due."""
+    table, values = openadr2_report_request, openadr2_report
+    unsent = exists().where(
+        values.c.source == table.c.source,
+        values.c.report_request_id == table.c.report_request_id,
+        values.c.sent_at.is_(None),
+    )
+    await connection.execute(
+        update(table)
+        .where(table.c.source == source, table.c.done_at.is_(None), table.c.next_due_at.is_(None), ~unsent)
+        .values(done_at=at)
+    )
 
 
 async def write_due(
     connection: AsyncConnection, source: str, due: StandingRequest, telemetry: Telemetry, *, at: datetime
-) -> datetime | None:
-    """Write down the values due until `at`; repeating it changes nothing. Returns when the next one is due."""
+) -> None:
+    """Write down the values of a request that are due until `at`; repeating it changes nothing."""
     request = due.request
-    if request.name == METADATA or due.next_due_at is None or due.next_due_at > at:
-        return due.next_due_at
+    next_due_at: datetime | None
     if request.name == HISTORY_USAGE:
         next_due_at = await _write_history(connection, source, request, telemetry)
     elif request.granularity_s <= 0:
@@ -106,7 +172,6 @@ async def write_due(
         .where(table.c.source == source, table.c.report_request_id == request.report_request_id)
         .values(next_due_at=next_due_at)
     )
-    return next_due_at
 
 
 async def _write_ticks(
@@ -166,9 +231,17 @@ async def _write(
 
 
 async def prune(connection: AsyncConnection, source: str, *, at: datetime) -> None:
-    """Drop values the VTN took long ago."""
-    table = openadr2_report
-    await connection.execute(delete(table).where(table.c.source == source, table.c.sent_at < at - KEPT_AFTER_SENT))
+    """Drop values the VTN took long ago and requests long done with, and of the latter all but the last ones."""
+    values, table = openadr2_report, openadr2_report_request
+    before = at - KEPT_AFTER_SENT
+    await connection.execute(delete(values).where(values.c.source == source, values.c.sent_at < before))
+    done = select(table.c.report_request_id).where(table.c.source == source, table.c.done_at.is_not(None))
+    beyond = done.order_by(table.c.done_at.desc(), table.c.report_request_id).offset(MAX_DONE)
+    await connection.execute(
+        delete(table).where(
+            table.c.source == source, or_(table.c.done_at < before, table.c.report_request_id.in_(beyond))
+        )
+    )
 
 
 async def unsent(connection: AsyncConnection, source: str, request: WantedReport) -> list[UnsentValue]:
@@ -187,10 +260,11 @@ async def unsent(connection: AsyncConnection, source: str, request: WantedReport
     return [UnsentValue(row.id, _reported(row)) for row in rows]
 
 
-async def mark_sent(connection: AsyncConnection, values: Sequence[UnsentValue], *, at: datetime) -> None:
-    """Note that the VTN took these values."""
+async def mark_sent(connection: AsyncConnection, source: str, values: Sequence[UnsentValue], *, at: datetime) -> None:
+    """Note that the VTN took these values, and which requests are done with by that."""
     ids = [value.id for value in values]
     await connection.execute(update(openadr2_report).where(openadr2_report.c.id.in_(ids)).values(sent_at=at))
+    await finish(connection, source, at=at)
 
 
 def _first_due(request: WantedReport, at: datetime) -> datetime:

@@ -174,11 +174,11 @@ class Openadr2Ven:
     async def _register(self) -> Registration:
         """Register and offer reports; what both led to is kept in one transaction."""
         granted = await self._session.register()
-        demanded = await self._reporter.offer_first(granted.ven_id, self._contexts)
+        demands = await self._reporter.offer_first(granted.ven_id, self._contexts)
         poll_s = granted.poll_s or self._terms.poll_s
         async with self._store.begin() as connection:
             await registration.save_registration(connection, self.name, granted, poll_s=poll_s, at=self._clock.now())
-            await self._reporter.replace_requests(connection, demanded)
+            demanded = await self._reporter.replace_requests(connection, demands)
         self._session.registration, self._session.must_register = granted, False
         log.info("registered", source=self.name, ven_id=granted.ven_id, vtn_id=granted.vtn_id, poll_s=poll_s)
         await self._reporter.confirm(granted.ven_id, demanded)
@@ -195,6 +195,7 @@ class Openadr2Ven:
             listed = {notice.external_id for notice in notices}
             await self._hearing.withdraw(await self._hearing.absent(listed, early=early))
             await self._hearing.prune()
+            await self._reporter.prune()
             for gone in await self._desk.missing(listed, early=early):
                 after = await self._desk.withdraw(gone)
                 log.info("event withdrawn", source=self.name, event_id=gone.external_id, state=after.state.value)

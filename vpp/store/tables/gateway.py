@@ -7,10 +7,12 @@ from sqlalchemy import (
     Double,
     ForeignKey,
     Identity,
+    Index,
     Integer,
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -49,7 +51,11 @@ openadr2_report_request = Table(
     Column("granularity_s", Double, nullable=False),
     Column("report_back_s", Double, nullable=False),
     Column("next_due_at", UtcInstant),
+    Column("digest", Text, nullable=False),
+    Column("done_at", UtcInstant),
 )
+"""Reports a VTN asked for; `done_at` is when all of one was sent. It is kept for a while after that, with the
+`digest` of what was asked, so that the same request told again is known for one that was answered."""
 
 openadr2_report = Table(
     "openadr2_report",
@@ -65,7 +71,11 @@ openadr2_report = Table(
     Column("sent_at", UtcInstant),
     UniqueConstraint("source", "report_request_id", "point_id", "start_at", name="uq_openadr2_report_point"),
     CheckConstraint("(value is null) <> (status is null)", name="one_of"),
-)
+    Index(
+        "ix_openadr2_report_unsent", "source", "report_request_id", "start_at",
+        postgresql_where=text("sent_at is null"),
+    ),
+)  # fmt: skip
 """Values of reports: a number in the unit of its point [kW or kWh, toward the grid], or a status."""
 
 unavailability = Table(
