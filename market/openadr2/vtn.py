@@ -10,14 +10,11 @@ answered with nothing are counted, not logged one by one.
 import asyncio
 import ssl
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import structlog
-from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.web_protocol import RequestHandler
 from prometheus_client import Counter
 
 from market.openadr2.buckets import Buckets
@@ -30,6 +27,8 @@ from market.openadr2.codec import (
     Verifier,
     kind_of,
 )
+from market.openadr2.door import Connection, Door, DoorLimits
+from market.openadr2.http1 import Answer, Request, Unreadable
 from market.openadr2.reading import Reader
 from market.openadr2.rendering import Renderer
 from market.openadr2.tls import shown_fingerprint, told_fingerprint
@@ -57,6 +56,8 @@ REFUSED = Counter("vpp_vtn2_refused_total", "Requests of VENs that HTTP refused,
 
 log = structlog.get_logger(__name__)
 
+Answering = Coroutine[Any, Any, Answer]
+
 
 class SharedReplay(Protocol):
     """Remembers signed messages for all processes, beyond the life of this one."""
@@ -76,6 +77,8 @@ class VtnOptions:
         at_once: requests worked on at the same time; more are asked to come again.
         long_at_once: of these, with a body that does not come in one piece.
         max_connections: open at the same time; more are closed.
+        max_per_address: of these, from one address that is none of the proxies'.
+        idle_s: how long a connection is kept on which nothing is asked [s].
         ven_per_s, address_per_s: requests a second of one VEN and from one address, ten times that at once;
             0 is no limit.
         stranger_per_s: the same for messages from one address that name no VEN that was ever registered.
@@ -92,6 +95,8 @@ class VtnOptions:
     at_once: int = 2048
     long_at_once: int = 64
     max_connections: int = 10_000
+    max_per_address: int = 5_000
+    idle_s: float = 120.0
     ven_per_s: float = 5.0
     address_per_s: float = 2000.0
     stranger_per_s: float = 50.0
@@ -100,10 +105,6 @@ class VtnOptions:
     sign_all: bool = False
     proxy_header: str | None = None
     proxies: frozenset[str] = frozenset()
-
-
-class _TooMuch(Exception):
-    """More than we take at the same time."""
 
 
 class _Guard:
@@ -150,24 +151,13 @@ class Openadr2Vtn:
         self._strangers = Buckets(options.stranger_per_s, 10 * options.stranger_per_s)
         self._elapsed_s = elapsed_s
         self._paths = frozenset(f"{options.prefix}/{service}" for service in SERVICES)
-        self._under_way = self._long_bodies = 0
-        self._silent: set[RequestHandler] = set()
-        self._server: asyncio.Server | None = None
-        self._web = web.Server(
-            self._handle,
-            access_log=None,
-            auto_decompress=False,
-            keepalive_timeout=120.0,
-            lingering_time=1.0,  # for a body that was refused unread
-            logger=_Silent(),
-        )
+        self._under_way = 0
+        self._door = Door(self._handle, _door_limits(options), unreadable=self._unreadable)
 
     @property
     def port(self) -> int:
         """The port it listens on."""
-        if self._server is None:
-            raise NotReady("the VTN does not listen yet")
-        return int(self._server.sockets[0].getsockname()[1])
+        return self._door.port
 
     async def start(self, *, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
         """Listen.
@@ -175,78 +165,52 @@ class Openadr2Vtn:
         Raises:
             NotReady: the address cannot be listened on.
         """
-        loop = asyncio.get_running_loop()
-        try:
-            self._server = await loop.create_server(
-                self._connection, host, port, ssl=tls, backlog=1024, ssl_handshake_timeout=10 if tls else None
-            )
-        except OSError as error:
-            raise NotReady(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+        await self._door.start(host=host, port=port, tls=tls)
 
     async def stop(self) -> None:
         """Take no more, and let what was begun come to its end."""
-        if self._server is not None:
-            self._server.close()
-        self._web.pre_shutdown()
-        await self._web.shutdown(self._options.request_within_s)
-        if self._server is not None:
-            await self._server.wait_closed()
+        await self._door.stop()
 
-    def _connection(self) -> asyncio.BaseProtocol:
-        if len(self._web.connections) >= self._options.max_connections:
-            return _Closing()
-        protocol = self._web()
-        # A connection that never sends a whole request is not kept: aiohttp's own limit begins after the first.
-        self._silent.add(protocol)
-        asyncio.get_running_loop().call_later(self._options.request_within_s, self._drop_silent, protocol)
-        return protocol
-
-    def _drop_silent(self, protocol: RequestHandler) -> None:
-        if protocol in self._silent:
-            self._silent.discard(protocol)
-            if protocol.transport is not None:
-                protocol.transport.abort()
-
-    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        self._silent.discard(request.protocol)
+    def _handle(self, request: Request, connection: Connection) -> Answer | Answering:
         if request.path not in self._paths:
             found = request.path == "/healthz"
-            return web.Response(status=200 if found else 404, text="up\n" if found else "there is no such service\n")
+            return _plain(200, "up\n") if found else _plain(404, "there is no such service\n")
         if request.method != "POST":
-            return web.Response(status=405, headers={"Allow": "POST"}, text="OpenADR messages are posted\n")
+            return _plain(405, "OpenADR messages are posted\n", {"Allow": "POST"})
         if self._under_way >= self._options.at_once:
             return _later(503, RETRY_AFTER_S)
+        try:
+            answer = self._answer(request, connection)
+        except Exception as error:  # noqa: BLE001 - told in the log, with its trace
+            return self._failed(request, error)
+        return answer if isinstance(answer, Answer) else self._in_time(request, answer)
+
+    async def _in_time(self, request: Request, answering: Answering) -> Answer:
         self._under_way += 1
         try:
             async with asyncio.timeout(self._options.request_within_s):
-                return await self._answer(request)
-        except (TimeoutError, _TooMuch):
-            answer = _later(503, RETRY_AFTER_S)
-            answer.force_close()
-            return answer
-        except (ConnectionError, HttpProcessingError, asyncio.IncompleteReadError):
-            raise
-        except Exception:
-            log.exception("request failed", path=request.path)
-            return self._say(Response(DEPLOYMENT_ERROR, "this VTN failed"), status=500)
+                return await answering
+        except TimeoutError:
+            return replace(_later(503, RETRY_AFTER_S), closes=True)
+        except Exception as error:  # noqa: BLE001 - the same
+            return self._failed(request, error)
         finally:
             self._under_way -= 1
 
-    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        address = request.remote or ""
+    def _failed(self, request: Request, error: Exception) -> Answer:
+        log.error("request failed", path=request.path, exc_info=error)
+        return self._say(Response(DEPLOYMENT_ERROR, "this VTN failed"), status=500)
+
+    def _answer(self, request: Request, connection: Connection) -> Answer | Answering:
+        address, body = connection.address, request.body
         trusted = address in self._options.proxies
-        if trusted and (forwarded := request.headers.get("X-Forwarded-For")):
+        if trusted and (forwarded := request.fields.get("x-forwarded-for")):
             address = forwarded.rpartition(",")[2].strip()[:64]
-        waits_s = self._addresses.take(address, self._elapsed_s())
+        waits_s = self._addresses.take(address, self._elapsed_s()) or self._reader.waits_s(body, address)
         if waits_s:
             return _later(429, waits_s)
-        body = await self._body(request)
-        if body is None:
-            return self._too_large()
-        if waits_s := self._reader.waits_s(body, address):
-            return _later(429, waits_s)
         try:
-            caller_cert = self._certificate(request, trusted=trusted)
+            caller_cert = self._certificate(request, connection, trusted=trusted)
             self._guard.last = None
             decoded = self._reader.read(body, address)
         except Refused as refused:
@@ -255,12 +219,21 @@ class Openadr2Vtn:
             return self._say(Response(NOT_REGISTERED, str(error)[:300]), status=403)
         nonce = self._guard.last
         caller = Openadr2Caller(caller_cert, decoded.signed_by, address)
-        if nonce is not None and self._replay is not None and not await self._replay.first_time(nonce):
-            refused = Refused(NOT_REGISTERED, "this message was seen before", _request_id(decoded.message))
-            return self._refuse(refused, address, body)
-        return await self._reply(decoded, caller, body)
+        if nonce is not None and self._replay is not None:
+            return self._reply_once(self._replay, nonce, decoded, caller, body)
+        return self._reply(decoded, caller, body)
 
-    async def _reply(self, decoded: Decoded, caller: Openadr2Caller, body: bytes) -> web.StreamResponse:
+    async def _reply_once(
+        self, replay: SharedReplay, nonce: str, decoded: Decoded, caller: Openadr2Caller, body: bytes
+    ) -> Answer:
+        if not await replay.first_time(nonce):
+            refused = Refused(NOT_REGISTERED, "this message was seen before", _request_id(decoded.message))
+            return self._refuse(refused, caller.address, body)
+        answer = self._reply(decoded, caller, body)
+        return answer if isinstance(answer, Answer) else await answer
+
+    def _reply(self, decoded: Decoded, caller: Openadr2Caller, body: bytes) -> Answer | Answering:
+        """Answer a poll that finds nothing from memory, all else later."""
         message = decoded.message
         ven_id = getattr(message, "ven_id", None)
         party = self._desk.party(ven_id)
@@ -276,16 +249,25 @@ class Openadr2Vtn:
         sign = self._signs(message, party, caller)
         if isinstance(message, Poll) and self._desk.idle(message.ven_id, caller):
             return _xml(self._renderer.idle(message.ven_id, sign=sign))
+        return self._ask_desk(decoded, caller, body, ven_id if party is None else party.peer_id, sign=sign)
+
+    async def _ask_desk(
+        self, decoded: Decoded, caller: Openadr2Caller, body: bytes, peer: str | None, *, sign: bool
+    ) -> Answer:
+        message = decoded.message
         try:
             answer, status = await self._desk.answer(message, caller), 200
         except CallerForbidden as error:
-            answer = Acknowledge(response=Response(NOT_REGISTERED, str(error), _request_id(message)), ven_id=ven_id)
-            status = 403
+            refusal, ven_id = (
+                Response(NOT_REGISTERED, str(error), _request_id(message)),
+                getattr(message, "ven_id", None),
+            )
+            answer, status = Acknowledge(response=refusal, ven_id=ven_id), 403
         except NotReady as error:
             log.warning("not ready", error=str(error))
             return _later(503, RETRY_AFTER_S)
         written = self._renderer.render(answer, sign=sign)
-        self._note(decoded, answer, body, written, ven_id if party is None else party.peer_id)
+        self._note(decoded, answer, body, written, peer)
         return _xml(written, status)
 
     def _signs(self, message: Openadr2Message, party: Openadr2Party | None, caller: Openadr2Caller) -> bool:
@@ -297,44 +279,23 @@ class Openadr2Vtn:
             return message.xml_signature
         return party is not None and party.xml_signature
 
-    def _certificate(self, request: web.BaseRequest, *, trusted: bool) -> str | None:
+    def _certificate(self, request: Request, connection: Connection, *, trusted: bool) -> str | None:
         """Return the fingerprint the connection shows, or the trusted proxy tells."""
         name = self._options.proxy_header
         if trusted and name is not None:
-            return told_fingerprint(request.headers.get(name, ""))
-        return shown_fingerprint(request.transport)
+            return told_fingerprint(request.fields.get(name.lower(), ""))
+        return shown_fingerprint(connection.transport)
 
-    async def _body(self, request: web.BaseRequest) -> bytes | None:
-        """Return the body, None where it is longer than we take; no more of it than that is read."""
-        most = self._options.max_body_bytes
-        if (request.content_length or 0) > most:
-            return None
-        body = await request.content.readany()
-        if request.content.at_eof():
-            return body if len(body) <= most else None
-        if self._long_bodies >= self._options.long_at_once:
-            raise _TooMuch
-        self._long_bodies += 1
-        try:
-            return await self._long_body(request, body)
-        finally:
-            self._long_bodies -= 1
+    def _unreadable(self, error: Unreadable) -> Answer:
+        """Answer a request that ended before there was a message."""
+        if error.status == 413:
+            reason = f"a message may have {self._options.max_body_bytes} bytes at most"
+            return self._say(Response(DEPLOYMENT_ERROR, reason), status=413)
+        if error.status == 503:
+            return _later(503, RETRY_AFTER_S)
+        return _plain(error.status, f"{error.reason}\n")
 
-    async def _long_body(self, request: web.BaseRequest, begun: bytes) -> bytes | None:
-        most, parts = self._options.max_body_bytes, bytearray(begun)
-        while part := await request.content.readany():
-            parts += part
-            if len(parts) > most:
-                return None
-        return bytes(parts)
-
-    def _too_large(self) -> web.StreamResponse:
-        reason = f"a message may have {self._options.max_body_bytes} bytes at most"
-        answer = self._say(Response(DEPLOYMENT_ERROR, reason), status=413)
-        answer.force_close()
-        return answer
-
-    def _refuse(self, refused: Refused, address: str, body: bytes) -> web.StreamResponse:
+    def _refuse(self, refused: Refused, address: str, body: bytes) -> Answer:
         """Answer what could not be read, or is not from whom it should be."""
         status = 403 if refused.code == NOT_REGISTERED else 200 if refused.request_id else 400
         self._messages.note(
@@ -347,7 +308,7 @@ class Openadr2Vtn:
         )
         return self._say(Response(refused.code, refused.reason, refused.request_id), status=status)
 
-    def _say(self, response: Response, *, status: int) -> web.Response:
+    def _say(self, response: Response, *, status: int) -> Answer:
         sign = self._options.sign_all and self._renderer.can_sign
         return _xml(self._renderer.render(Acknowledge(response=response), sign=sign), status)
 
@@ -368,29 +329,31 @@ class Openadr2Vtn:
             )
 
 
-class _Closing(asyncio.Protocol):
-    """What a connection too many gets."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.close()
-
-
-class _Silent:
-    """aiohttp's log of broken requests: anybody can break one, so they are worth no line each."""
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *_, **__: None
-
-
-def _xml(body: bytes, status: int = 200) -> web.Response:
+def _xml(body: bytes, status: int = 200) -> Answer:
     if status != 200:
         REFUSED.labels(str(status)).inc()
-    return web.Response(body=body, status=status, content_type="application/xml")
+    return Answer(status, body)
 
 
-def _later(status: int, waits_s: float) -> web.Response:
+def _plain(status: int, text: str, fields: dict[str, str] | None = None) -> Answer:
+    return Answer(status, text.encode(), "text/plain; charset=utf-8", fields or {})
+
+
+def _later(status: int, waits_s: float) -> Answer:
     REFUSED.labels(str(status)).inc()
-    return web.Response(status=status, headers={"Retry-After": str(max(1, round(waits_s + 0.5)))})
+    return Answer(status, fields={"Retry-After": str(max(1, round(waits_s + 0.5)))})
+
+
+def _door_limits(options: VtnOptions) -> DoorLimits:
+    return DoorLimits(
+        connections=options.max_connections,
+        connections_per_address=options.max_per_address,
+        unbound=options.proxies,
+        request_within_s=options.request_within_s,
+        idle_s=options.idle_s,
+        body_bytes=options.max_body_bytes,
+        long_at_once=options.long_at_once,
+    )
 
 
 def _request_id(message: Openadr2Message) -> str:
