@@ -1,4 +1,6 @@
-"""Room gateway: which reports we offer a VTN, and which of its demands we can meet. Called by `reporter`.
+"""Room gateway: which reports we offer a VTN, and which demands for reports can be met. Called by `demands`.
+
+What our VTN offers its VENs: `vtn.offering`; demands are accepted by the same rules, of either side.
 
 What our points mean. OpenADR 2.0b counts consumption where it says nothing else; ours are what its events
 ask for: power and energy the fleet delivers toward the grid in events, positive, at the AC terminals of the
@@ -10,7 +12,7 @@ batteries. They are not the net consumption of the sites, and where no event run
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -42,8 +44,37 @@ _REPORTS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Catalogue:
+    """Which reports one of us can send, and how finely.
+
+    Attributes:
+        reports: name and points of each report, by its specifier.
+        sampling: the least and the longest granularity, zero aside.
+        history_step: what a granularity of zero means for a history; zero: values as they are held.
+        history_kept: how far back a history goes.
+        max_history: values a history has at most; None: any number.
+    """
+
+    reports: Mapping[str, tuple[str, tuple[str, ...]]]
+    sampling: tuple[timedelta, timedelta]
+    history_step: timedelta
+    history_kept: timedelta
+    max_history: int | None = None
+
+
+OURS = Catalogue(
+    reports=_REPORTS,
+    sampling=(MIN_SAMPLING, MAX_SAMPLING),
+    history_step=MAX_SAMPLING,
+    history_kept=HISTORY_KEPT,
+    max_history=MAX_HISTORY,
+)
+"""What our VEN offers a VTN."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WantedReport:
-    """A report the VTN wants and we can send: a value of each point every `granularity_s`, sent every `report_back_s`.
+    """A report that is wanted and we can send: a value of each point every `granularity_s`, sent every `report_back_s`.
 
     A granularity of 0 asks for one single value. `window` bounds the time reported on, if given.
     """
@@ -92,7 +123,7 @@ def _point(r_id: str, context: str | None) -> PointOffer:
     )
 
 
-def accept(demand: ReportDemand, *, at: datetime) -> WantedReport:
+def accept(demand: ReportDemand, catalogue: Catalogue = OURS, *, at: datetime) -> WantedReport:
     """Return what a demand means to us.
 
     Raises:
@@ -109,17 +140,18 @@ def accept(demand: ReportDemand, *, at: datetime) -> WantedReport:
             granularity_s=0.0,
             report_back_s=0.0,
         )
-    known = _REPORTS.get(demand.specifier_id)
+    known = catalogue.reports.get(demand.specifier_id)
     if known is None:
-        raise InvalidRequest("reportSpecifierID", demand.specifier_id, f"one of {', '.join(_REPORTS)}")
+        raise InvalidRequest("reportSpecifierID", demand.specifier_id[:40], f"one of {', '.join(catalogue.reports)}")
     name, offered = known
     points = tuple(dict.fromkeys(r_id for r_id, _ in demand.points))
     if not points or not set(points) <= set(offered):
-        raise InvalidRequest("rID", f"{demand.specifier_id}: {', '.join(points)}", f"some of {', '.join(offered)}")
-    granularity_s, back_s = _timing(demand, name)
-    window = _window(demand, at)
+        stated = f"{demand.specifier_id}: {', '.join(points)}"
+        raise InvalidRequest("rID", stated[:200], f"some of {', '.join(offered)[:500]}")
+    granularity_s, back_s = _timing(demand, name, catalogue)
+    window = _window(demand, name, at)
     if name == HISTORY_USAGE:
-        _check_history(window, granularity_s, at)
+        _check_history(window, granularity_s, catalogue, at)
     return WantedReport(
         report_request_id=demand.report_request_id,
         specifier_id=demand.specifier_id,
@@ -131,18 +163,19 @@ def accept(demand: ReportDemand, *, at: datetime) -> WantedReport:
     )
 
 
-def _timing(demand: ReportDemand, name: str) -> tuple[float, float]:
+def _timing(demand: ReportDemand, name: str, catalogue: Catalogue) -> tuple[float, float]:
     granularity_s, back_s = demand.granularity.total_seconds(), demand.back.total_seconds()
     if name == HISTORY_USAGE and not granularity_s:
-        granularity_s = MAX_SAMPLING.total_seconds()
-    if granularity_s and not MIN_SAMPLING.total_seconds() <= granularity_s <= MAX_SAMPLING.total_seconds():
-        raise InvalidRequest("granularity", f"{granularity_s:g} s", f"{MIN_SAMPLING} to {MAX_SAMPLING}")
+        granularity_s = catalogue.history_step.total_seconds()
+    least, longest = catalogue.sampling
+    if granularity_s and not least.total_seconds() <= granularity_s <= longest.total_seconds():
+        raise InvalidRequest("granularity", f"{granularity_s:g} s", f"{least} to {longest}")
     if back_s > MAX_PERIOD_S:
         raise InvalidRequest("reportBackDuration", f"{back_s:g} s", "a year at most")
     return granularity_s, max(back_s, granularity_s)
 
 
-def _window(demand: ReportDemand, at: datetime) -> Interval | None:
+def _window(demand: ReportDemand, name: str, at: datetime) -> Interval | None:
     if demand.start_at is None:
         return None
     if demand.duration:
@@ -150,16 +183,17 @@ def _window(demand: ReportDemand, at: datetime) -> Interval | None:
             return Interval(demand.start_at, demand.start_at + demand.duration)
         except OverflowError as error:
             raise InvalidRequest("reportInterval", str(demand.duration), "an end before the year 10000") from error
-    is_past = demand.specifier_id == HISTORY_SPECIFIER and demand.start_at < at
-    return Interval(demand.start_at, at) if is_past else None
+    return Interval(demand.start_at, at) if name == HISTORY_USAGE and demand.start_at < at else None
 
 
-def _check_history(window: Interval | None, granularity_s: float, at: datetime) -> None:
+def _check_history(window: Interval | None, granularity_s: float, catalogue: Catalogue, at: datetime) -> None:
     if window is None or window.end_at > at:
         stated = window.end_at.isoformat() if window else "no reportInterval"
         raise InvalidRequest("reportInterval", stated, "a time that has passed")
-    if window.start_at < at - HISTORY_KEPT:
-        raise InvalidRequest("reportInterval", window.start_at.isoformat(), f"the last {HISTORY_KEPT}")
+    if window.start_at < at - catalogue.history_kept:
+        raise InvalidRequest("reportInterval", window.start_at.isoformat(), f"the last {catalogue.history_kept}")
+    if catalogue.max_history is None:
+        return
     count = math.ceil(window.duration.total_seconds() / granularity_s)
-    if count > MAX_HISTORY:
-        raise InvalidRequest("granularity", f"{count} values", f"{MAX_HISTORY} values at most")
+    if count > catalogue.max_history:
+        raise InvalidRequest("granularity", f"{count} values", f"{catalogue.max_history} values at most")

@@ -1,44 +1,34 @@
 """Room gateway: offers, accepts, fills, sends and cancels reports. Called by `ven`, keeps its state in `reports`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import uuid4
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from vpp.domain.errors import InvalidRequest, PeerRefused, PeerUnreachable
+from vpp.domain.errors import PeerRefused, PeerUnreachable
 from vpp.domain.openadr2 import (
-    REPORT_NOT_SUPPORTED,
     CanceledReports,
     CancelReports,
     CreatedReports,
     RegisteredReports,
     RegisterReports,
     ReportDemand,
-    ReportUpdate,
     Response,
     UpdatedReports,
     UpdateReports,
 )
 from vpp.domain.time import Interval, floor_to
 from vpp.gateway import metrics, reports
+from vpp.gateway.demands import Demanded, take_demands, update_of
 from vpp.gateway.measures import Telemetry, event_times
-from vpp.gateway.offers import HISTORY_USAGE, MAX_SAMPLING, METADATA, TELEMETRY_STATUS, WantedReport, accept, offers
+from vpp.gateway.offers import HISTORY_USAGE, MAX_SAMPLING, METADATA, OURS, TELEMETRY_STATUS, WantedReport, offers
 from vpp.gateway.session import Session
 from vpp.ports import Clock
 from vpp.store.engine import Store
 
 log = structlog.get_logger("vpp.gateway")
-
-
-@dataclass(frozen=True, slots=True)
-class Demanded:
-    """What came of reports asked for: the ids of those that will come or came already, and why others cannot."""
-
-    taken: tuple[str, ...] = ()
-    refused: tuple[str, ...] = ()
 
 
 class Reporter:
@@ -85,37 +75,13 @@ class Reporter:
         await self.confirm(ven_id, demanded, request_id)
 
     async def _take(self, connection: AsyncConnection, demands: Sequence[ReportDemand]) -> Demanded:
-        """Keep what is asked for that we can send.
-
-        What is asked for once more stays as it is, be it in force or done with: the VTN has not heard our
-        confirmation, or has forgotten it, and gets another; not another report.
-        """
-        now, taken, refused = self._clock.now(), [], []
-        known = await reports.known_digests(connection, self._source, [each.report_request_id for each in demands])
-        room = reports.MAX_STANDING - await reports.count_standing(connection, self._source)
-        for demand in demands:
-            id_, digest = demand.report_request_id, reports.digest_of(demand)
-            if known.get(id_) != digest:
-                try:
-                    wanted = accept(demand, at=now)
-                except InvalidRequest as error:
-                    refused.append(f"{id_[:40]}: {error}")
-                    continue
-                if room <= 0:
-                    refused.append(f"{id_}: too many reports are asked for")
-                    continue
-                await reports.save_request(connection, self._source, wanted, digest, at=now)
-                known[id_], room = digest, room - 1
-            taken.append(id_)
-        return Demanded(tuple(taken), tuple(refused))
+        return await take_demands(connection, self._source, demands, OURS, at=self._clock.now())
 
     async def confirm(self, ven_id: str, demanded: Demanded, request_id: str = "") -> None:
         """Tell the VTN which reports will come, and why others will not (code 461)."""
         if not demanded.taken and not demanded.refused:
             return
-        response = Response(request_id=request_id)
-        if demanded.refused:
-            response = Response(REPORT_NOT_SUPPORTED, "; ".join(demanded.refused)[:1000], request_id)
+        response = demanded.response(request_id)
         await self._session.ask(CreatedReports(response=response, pending=await self._pending(), ven_id=ven_id))
         log.info("reports asked", source=self._source, accepted=len(demanded.taken), refused=list(demanded.refused))
 
@@ -219,19 +185,7 @@ class Reporter:
                 return
 
     def _update(self, ven_id: str, request: WantedReport, values: Sequence[reports.UnsentValue]) -> UpdateReports:
-        reported = tuple(value.value for value in values)
-        spans = [(v.start_at, v.start_at + (v.duration or timedelta(0))) for v in reported]
-        start_at, end_at = min(begin for begin, _ in spans), max(end for _, end in spans)
-        update = ReportUpdate(
-            report_request_id=request.report_request_id,
-            specifier_id=request.specifier_id,
-            name=request.name,
-            created_at=self._session.vtn_time(),
-            values=reported,
-            report_id=str(uuid4()),
-            start_at=start_at,
-            duration=end_at - start_at,
-        )
+        update = update_of(request, tuple(value.value for value in values), at=self._session.vtn_time())
         return UpdateReports(request_id=str(uuid4()), updates=(update,), ven_id=ven_id)
 
     async def _pending(self) -> tuple[str, ...]:
