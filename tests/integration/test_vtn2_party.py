@@ -174,7 +174,9 @@ async def test_a_registration_ends_from_either_side_and_comes_back_with_the_same
         async with store.begin() as connection:
             await end_registration(connection, peer.id, at=clock.now())
             await end_registration(connection, peer.id, at=clock.now())
-        await vtn.heard(lambda: len(vtn.desk.room.view.vens[peer.id].queue) == 1)
+        await vtn.heard(
+            lambda: [type(each.message) for each in vtn.desk.room.view.vens[peer.id].queue] == [CancelReports]
+        )
         told = await ven.poll()
         assert isinstance(told, CancelRegistration)
         done = CanceledRegistration(response=Response(request_id=told.request_id), registration_id=ids[1], ven_id="a")
@@ -332,6 +334,37 @@ async def test_a_single_value_and_a_status_are_reports_too(store: Store, clock: 
         (request,) = await report_requests(connection, peer.id)
         (value,) = await next_report_values(connection, "x", tenant_id="t1")
     assert (request.state, value.value) == ("done", status)
+
+
+@pytest.mark.conformance("2.0b", "EiReport", "VTN: what was answered or cancelled is not asked for again")
+async def test_a_request_repeated_over_a_restart_asks_for_nothing_that_came_already_or_is_cancelled(
+    store: Store, clock: FixedClock
+) -> None:
+    peer = await add_ven(store, clock, "a")
+    nothing = timedelta(0)
+
+    async def asked(ven: RawVen) -> tuple[str, set[str]]:
+        clock.advance(timedelta(seconds=1))
+        told = await ven.poll()
+        return type(told).__name__, {each.report_request_id for each in getattr(told, "demands", ())}
+
+    async with running_vtn(store, clock) as vtn, raw_ven(vtn.url, "a") as ven:
+        await offering(ven)
+        once = await ask(store, vtn, peer, granularity=nothing, back=nothing)
+        always = await ask(store, vtn, peer)
+        assert await asked(ven) == ("CreateReports", {once})
+        await offering(ven)  # it may have forgotten what it was told: it is asked for all in one message
+        assert await asked(ven) == await asked(ven) == ("CreateReports", {once, always})
+        assert (await ven.say("EiReport", values(once, 1.0))).response.code == 200  # it never confirms
+    async with running_vtn(store, clock) as vtn, raw_ven(vtn.url, "a", register=False) as ven:
+        ven.ven_id = "a"
+        assert await asked(ven) == ("CreateReports", {always})
+        async with store.begin() as connection:
+            await cancel_report(connection, always, tenant_id="t1", at=clock.now())
+        await vtn.heard(
+            lambda: [type(each.message) for each in vtn.desk.room.view.vens[peer.id].queue] == [CancelReports]
+        )
+        assert [await asked(ven) for _ in range(3)] == 3 * [("CancelReports", set())]
 
 
 @pytest.mark.conformance("2.0b", "EiReport", "VTN: a refused report, and metadata asked of the VTN")

@@ -11,8 +11,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from vpp.domain.openadr2 import CreateReports, Openadr2Message
-from vpp.peering import message_from_json, tell_vtn2
+from vpp.domain.openadr2 import Openadr2Message
+from vpp.peering import drop_demands, message_from_json, tell_vtn2
 from vpp.store.tables.openadr2_vtn import vtn2_outbox
 
 
@@ -29,17 +29,8 @@ async def close_kinds(
 async def close_taken(
     connection: AsyncConnection, peer_id: str, report_request_ids: Sequence[str], *, at: datetime
 ) -> None:
-    """Close the requests for reports all of which a peer has begun to send."""
-    waiting = select(vtn2_outbox).where(
-        vtn2_outbox.c.peer_id == peer_id, vtn2_outbox.c.kind == "CreateReports", vtn2_outbox.c.closed_at.is_(None)
-    )
-    for row in (await connection.execute(waiting.with_for_update())).all():
-        message = message_from_json(row.kind, row.message)
-        asked = {each.report_request_id for each in message.demands} if isinstance(message, CreateReports) else set()
-        if asked and asked <= set(report_request_ids):
-            closing = update(vtn2_outbox).where(vtn2_outbox.c.id == row.id)
-            await connection.execute(closing.values(closed_at=at, outcome="answered by values"))
-            await tell_vtn2(connection, peer_id)
+    """What a peer has begun to send is not asked for again."""
+    await drop_demands(connection, peer_id, report_request_ids, "answered by values", at=at)
 
 
 async def close_answered(

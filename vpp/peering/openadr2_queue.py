@@ -6,6 +6,7 @@ pushes it, and repeats it until the VEN has answered.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -168,10 +169,33 @@ async def cancel_report(
         .where(vtn2_report_request.c.report_request_id == report_request_id)
         .values(state="cancelled", changed_at=at)
     )
+    await drop_demands(connection, row.peer_id, [report_request_id], "cancelled", at=at)
     message = CancelReports(
         request_id=uuid4().hex, report_request_ids=(report_request_id,), to_follow=to_follow, ven_id=row.ven_id
     )
     await queue_message(connection, row.peer_id, message, at=at)
+
+
+async def drop_demands(
+    connection: AsyncConnection, peer_id: str, report_request_ids: Sequence[str], outcome: str, *, at: datetime
+) -> None:
+    """Take demands out of the messages that wait for a VEN, so that they are not repeated to it.
+
+    A message that asks for nothing more is closed with `outcome`.
+    """
+    waiting = select(vtn2_outbox.c.id, vtn2_outbox.c.message).where(
+        vtn2_outbox.c.peer_id == peer_id, vtn2_outbox.c.kind == "CreateReports", vtn2_outbox.c.closed_at.is_(None)
+    )
+    for row in (await connection.execute(waiting.order_by(vtn2_outbox.c.id).with_for_update())).all():
+        asking = msgspec.convert(row.message, type=CreateReports)
+        rest = tuple(each for each in asking.demands if each.report_request_id not in report_request_ids)
+        if len(rest) == len(asking.demands):
+            continue
+        values: dict[str, Any] = {"message": msgspec.to_builtins(replace(asking, demands=rest))}
+        if not rest:
+            values = {"closed_at": at, "outcome": outcome}
+        await connection.execute(update(vtn2_outbox).where(vtn2_outbox.c.id == row.id).values(values))
+        await tell_vtn2(connection, peer_id)
 
 
 async def end_registration(connection: AsyncConnection, peer_id: str, *, at: datetime) -> None:

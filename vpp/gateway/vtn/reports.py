@@ -40,7 +40,7 @@ from vpp.gateway.refused import Refused, check_ids, good
 from vpp.gateway.vtn.metrics import VALUES
 from vpp.gateway.vtn.room import Room
 from vpp.gateway.vtn.view import Ven
-from vpp.peering import REPORT_CHANNEL, add_demand, queue_message
+from vpp.peering import REPORT_CHANNEL, add_demand, drop_demands, queue_message
 from vpp.store.tables.openadr2_vtn import vtn2_report_offer, vtn2_report_request, vtn2_report_value
 
 MAX_OFFERS = 500
@@ -214,18 +214,20 @@ async def _answer_metadata(connection: AsyncConnection, peer_id: str, now: datet
 async def _ask_again(
     connection: AsyncConnection, peer_id: str, specifier_ids: Sequence[str], now: datetime
 ) -> list[ReportDemand]:
-    """Return the demands that ran, now asked anew."""
-    running = (
+    """Return the open demands, now asked anew; what waits to ask for them is not told any more."""
+    still_open = (
         update(vtn2_report_request)
         .where(
             vtn2_report_request.c.peer_id == peer_id,
-            vtn2_report_request.c.state == "running",
+            vtn2_report_request.c.state.in_(("asked", "running")),
             vtn2_report_request.c.specifier_id.in_(specifier_ids),
         )
         .values(state="asked", changed_at=now)
         .returning(vtn2_report_request.c.demand)
     )
-    return [msgspec.convert(row.demand, type=ReportDemand) for row in await connection.execute(running)]
+    demands = [msgspec.convert(row.demand, type=ReportDemand) for row in await connection.execute(still_open)]
+    await drop_demands(connection, peer_id, [each.report_request_id for each in demands], "replaced", at=now)
+    return demands
 
 
 async def _ask_standing(
