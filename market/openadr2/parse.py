@@ -2,7 +2,9 @@
 
 Before any parser sees the bytes: their number, UTF-8, no document type and no entity declaration, and how many
 tags they hold. The parser resolves nothing and loads nothing; the schema is applied to the finished tree,
-because a parser that validates as it reads dies with SIGSEGV on an entity (lxml up to 6.1.3).
+because a parser that validates as it reads dies with SIGSEGV on an entity (lxml up to 6.1.3). Names declared and
+attributes are counted before a signature is looked at: libxml2's canonical form takes the square of their number for
+each element, 2 minutes for 84 kB.
 """
 
 import os
@@ -64,10 +66,12 @@ class Limits:
     body_bytes: int = MAX_BODY_BYTES
     elements: int = 100_000
     depth: int = 40
+    attributes: int = 32
+    namespaces: int = 64
 
 
 DEFAULT_LIMITS = Limits()
-_DEEPER: dict[int, Any] = {}
+_FINDERS: dict[str, Any] = {}
 
 
 def _parser() -> Any:
@@ -114,7 +118,8 @@ def parse(body: bytes, limits: Limits = DEFAULT_LIMITS) -> Any:
     """Return the root of a well-formed document whose bytes have been checked.
 
     Raises:
-        Refused: not well-formed or declared in another encoding (453), or too deep (469).
+        Refused: not well-formed or declared in another encoding (453), or with too many elements within each other,
+            attributes of one element or namespaces in scope (469).
     """
     if declared_encoding(body) not in ("", "utf-8", "utf8", "us-ascii"):
         reason = f"declared as {declared_encoding(body)}; we read UTF-8"
@@ -127,16 +132,35 @@ def parse(body: bytes, limits: Limits = DEFAULT_LIMITS) -> Any:
         raise Refused(NOT_RECOGNIZED, "not XML: it is empty")
     if root.getroottree().docinfo.internalDTD is not None:
         raise Refused(COMPLIANCE_ERROR, "a document type declaration, which no OpenADR message has")
-    if _deeper(root, limits.depth):
-        raise Refused(DEPLOYMENT_ERROR, f"more than {limits.depth} elements within each other", request_id_of(root))
+    too_much = _too_much(root, body, limits)
+    if too_much is not None:
+        raise Refused(DEPLOYMENT_ERROR, f"more than {too_much}", request_id_of(root))
     return root
 
 
-def _deeper(root: Any, depth: int) -> bool:
-    finder = _DEEPER.get(depth)
+def _too_much(root: Any, body: bytes, limits: Limits) -> str | None:
+    if _has(root, "/*" * (limits.depth + 1)):
+        return f"{limits.depth} elements within each other"
+    if body.count(b"=") > limits.attributes and _has(root, f"//*[@*[{limits.attributes + 1}]]"):
+        return f"{limits.attributes} attributes of one element"
+    if body.count(b"xmlns") > limits.namespaces and _most_in_scope(root) > limits.namespaces:
+        return f"{limits.namespaces} namespaces in scope"
+    return None
+
+
+def _has(root: Any, path: str) -> bool:
+    finder = _FINDERS.get(path)
     if finder is None:
-        finder = _DEEPER[depth] = etree.XPath(f"boolean({'/*' * (depth + 1)})")
+        finder = _FINDERS[path] = etree.XPath(f"boolean({path})")
     return bool(finder(root))
+
+
+def _most_in_scope(root: Any) -> int:
+    now = most = 0
+    for event, _ in etree.iterwalk(root, events=("start-ns", "end-ns")):
+        now += 1 if event == "start-ns" else -1
+        most = max(most, now)
+    return most
 
 
 def schema_error(root: Any) -> tuple[int, str] | None:

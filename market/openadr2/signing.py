@@ -268,7 +268,10 @@ def _canonical(element: Any, algorithm: str | None, prefixes: list[str] | None =
 def _check_value(certificate: x509.Certificate, info: Any, method: str | None, value: bytes) -> None:
     content = _canonical(info, method, _inclusive(_only(info, "CanonicalizationMethod")))
     algorithm = _only(info, "SignatureMethod").get("Algorithm")
-    key = certificate.public_key()
+    try:
+        key = certificate.public_key()  # read only now; a curve nobody knows is found here
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise _refused("its X509Certificate has a key that cannot be read") from error
     try:
         if isinstance(key, rsa.RSAPublicKey) and algorithm in _RSA and key.key_size in _RSA_BITS:
             key.verify(value, content, padding.PKCS1v15(), _RSA[algorithm]())

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
@@ -210,6 +211,14 @@ def test_weak_keys_and_methods_are_not_taken() -> None:
 def test_junk_in_a_signature_is_refused(name: bytes, junk: bytes) -> None:
     part = re.compile(rb"(<ds:" + name + rb">)[^<]*")
     assert _refused(part.sub(rb"\g<1>" + junk, encode(POLL, signer=_signer())))
+
+
+def test_a_certificate_whose_key_nobody_can_read_is_refused_like_any_other() -> None:
+    curve, unknown = bytes.fromhex("06082A8648CE3D030107"), bytes.fromhex("06082A8648CE3D030106")
+    der = x509.load_pem_x509_certificate(key_pair("ec", "us")[0]).public_bytes(serialization.Encoding.DER)
+    body = encode(POLL, signer=_signer())
+    assert b64encode(der) in body
+    assert "key that cannot be read" in _refused(body.replace(b64encode(der), b64encode(der.replace(curve, unknown))))
 
 
 def test_a_key_must_be_the_certificates_and_readable() -> None:
