@@ -1,7 +1,7 @@
 """What each end of the lives says of them, from its own database, and where the two do not agree."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -197,11 +197,9 @@ class _Index:
             return [f"at the VTN there are {len(there)} of this id and {len(named)} of this name"]
         if body is None:
             return list(_gone(seen, held))
-        earlier = {act.values for act in life.acts if act.what in ("create", "modify")} if was_over else set()
-        return [*self._there(body, seen, held, earlier), *self._reports3(life, event_id, source)]
+        return [*self._there(body, seen, held), *self._reports3(life, event_id, source)]
 
-    def _there(self, body: Mapping[str, Any], seen: Any, held: Rows, earlier: Set[tuple[float, ...]]) -> Iterable[str]:
-        """What differs; at one of `earlier` we may have stopped: an event that is over is listed no longer."""
+    def _there(self, body: Mapping[str, Any], seen: Any, held: Rows) -> Iterable[str]:
         if seen is None or seen.gone_at is not None or seen.outcome == "new":
             yield f"not held as it stands: {seen and seen.outcome}"
             return
@@ -214,8 +212,6 @@ class _Index:
         rows = sorted(self.targets[one.id], key=lambda row: row.start_at)
         ours = [row.target_kw for row in rows if row.modification_number == max(r.modification_number for r in rows)]
         theirs = [each["payloads"][0]["values"][0] for each in body["intervals"]]
-        if tuple(ours) in earlier and ours != theirs:
-            return
         if ours != theirs or one.modification_number != seen.modification_number or one.cancel_requested:
             yield f"{theirs} there, {ours} here, {one.state}"
         if (seen.outcome == "in") != (one.opt_in is True):
@@ -241,7 +237,7 @@ def _too_late(told: Any, last: Any) -> Iterable[str]:
 def _gone(seen: Any, held: Rows) -> Iterable[str]:
     if seen is not None and seen.outcome != "gone":
         yield f"deleted there, {seen.outcome} here"
-    if any(each.state not in ("cancelled", "declined") for each in held) or len(held) > 1:
+    if any(each.state != "cancelled" for each in held) or len(held) > 1:
         yield f"deleted there, {[each.state for each in held]} here"
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from vpp.domain.ven3 import EventSeen, ProgramSeen, ReportIntervals, ReportWanted
 
 MAX_DESCRIPTORS = 50
+MAX_TARGETS = 1000
 _STAMPS = ("createdDateTime", "modificationDateTime", "objectType", "id")
 
 
@@ -94,6 +95,7 @@ def reports_of(found: object) -> tuple[ReportWanted, ...]:
                 intervals=ReportIntervals(intervals)
                 if intervals in list(ReportIntervals)
                 else ReportIntervals.INTERVALS,
+                targets=targets_of(each.get("targets"))[:MAX_TARGETS],
             )
         )
     return tuple(wanted)

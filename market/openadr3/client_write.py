@@ -1,10 +1,10 @@
 """Room openadr3: what our VEN sends, as JSON of one version, without explicit nulls. Called by `client`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from vpp.domain.ven3 import Callback, ReportOut, VenWanted
+from vpp.domain.ven3 import Callback, ReportedInterval, ReportOut, ReportValue, VenWanted
 
 V31, V301 = "3.1.0", "3.0.1"
 
@@ -21,28 +21,40 @@ def duration_text(length: timedelta) -> str:
 
 def report_body(report: ReportOut, version: str) -> dict[str, Any]:
     """Return a report. 3.0.1 wants the programme's id, which 3.1 has dropped."""
-    descriptors: dict[str, dict[str, Any]] = {}
-    intervals = []
-    for number, part in enumerate(report.intervals):
-        period = {"start": instant_text(part.interval.start_at), "duration": duration_text(part.interval.duration)}
-        payloads = []
-        for value in part.values:
-            payloads.append({"type": value.payload_type, "values": [value.value]})
-            said = {"units": value.units, "readingType": value.reading_type}
-            descriptors.setdefault(
-                value.payload_type,
-                {"objectType": "REPORT_PAYLOAD_DESCRIPTOR", "payloadType": value.payload_type}
-                | {key: text for key, text in said.items() if text},
-            )
-        intervals.append({"id": number, "intervalPeriod": period, "payloads": payloads})
+    parts = [part for resource in report.resources for part in resource.intervals]
     body: dict[str, Any] = {
         "eventID": report.event_id,
         "clientName": report.client_name,
         "reportName": report.name,
-        "payloadDescriptors": list(descriptors.values()),
-        "resources": [{"resourceName": report.resource_name, "intervals": intervals}],
+        "payloadDescriptors": _descriptors(value for part in parts for value in part.values),
+        "resources": [
+            {
+                "resourceName": resource.name,
+                "intervals": [_interval_body(number, part) for number, part in enumerate(resource.intervals)],
+            }
+            for resource in report.resources
+        ],
     }
     return body | ({"programID": report.program_id} if version == V301 else {"objectType": "REPORT"})
+
+
+def _interval_body(number: int, part: ReportedInterval) -> dict[str, Any]:
+    period = {"start": instant_text(part.interval.start_at), "duration": duration_text(part.interval.duration)}
+    payloads = [{"type": value.payload_type, "values": [value.value]} for value in part.values]
+    return {"id": number, "intervalPeriod": period, "payloads": payloads}
+
+
+def _descriptors(values: Iterable[ReportValue]) -> list[dict[str, Any]]:
+    """What the values of each type are in, as its first says."""
+    found: dict[str, dict[str, Any]] = {}
+    for value in values:
+        said = {"units": value.units, "readingType": value.reading_type}
+        found.setdefault(
+            value.payload_type,
+            {"objectType": "REPORT_PAYLOAD_DESCRIPTOR", "payloadType": value.payload_type}
+            | {key: text for key, text in said.items() if text},
+        )
+    return list(found.values())
 
 
 def ven_body(wanted: VenWanted, version: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import insert, select, text
 
 from tests.builders_gateway import Fleet, add_tenant
 from tests.builders_ven3 import Deviations, FakeVtn, fake_vtn, only_event, running_ven3
@@ -15,6 +15,7 @@ from vpp.commitments import advance, load
 from vpp.domain.commitment import Commitment, CommitmentState
 from vpp.domain.ven3 import VenWanted
 from vpp.gateway.ven3 import Openadr3Ven
+from vpp.gateway.ven3.loop import MAX_CONFIRMED, MISSED_TO_BELIEVE
 from vpp.store.engine import Store
 from vpp.store.tables.commitments import commitment as commitments
 from vpp.store.tables.openadr3_ven import openadr3_event_seen, openadr3_ven
@@ -167,6 +168,58 @@ async def test_an_event_told_when_it_is_over_is_nothing_to_us_and_one_cut_short_
     vtn31.event(200.0, event_id=running, start_at=clock.now() - 1.2 * HOUR)
     await ven.step()
     assert (await _only(fleet_store)).window.end_at == clock.now()
+
+
+async def test_events_that_are_over_are_asked_for_once_and_so_many_in_a_round(
+    fleet_store: Store, clock: FixedClock, vtn31: FakeVtn, ven: Openadr3Ven
+) -> None:
+    told = [f"over-{n}" for n in range(MAX_CONFIRMED + 1)]
+    vtn31.event(1.0)
+    await ven.step()
+    async with fleet_store.begin() as connection:
+        row = dict((await connection.execute(select(openadr3_event_seen))).mappings().one())
+        over = {"over_at": clock.now() - HOUR, "closed_at": None}
+        await connection.execute(insert(openadr3_event_seen), [row | over | {"event_id": each} for each in told])
+    asked = []
+    for _ in range(3):
+        vtn31.requests.clear()
+        await ven.step()
+        asked.append(sum(vtn31.count(f"GET /events/{event_id}") for event_id in told))
+    assert asked == [MAX_CONFIRMED, 1, 0]
+
+
+async def test_an_event_that_is_over_and_not_shown_any_more_is_kept_as_it_was(
+    fleet_store: Store, clock: FixedClock, vtn31: FakeVtn, ven: Openadr3Ven
+) -> None:
+    event_id = vtn31.event(300.0)
+    await ven.step()
+    clock.advance(3 * HOUR)
+    vtn31.delete(event_id)
+    vtn31.odd.hides_deleted = True
+    for _ in range(4):
+        await ven.step()
+    assert vtn31.count(f"GET /events/{event_id}") == MISSED_TO_BELIEVE
+    assert (await only_event(fleet_store))["outcome"] == "in"
+
+
+async def test_a_version_that_did_not_reach_the_commitment_before_the_end_reaches_it_after(
+    fleet_store: Store, clock: FixedClock, vtn31: FakeVtn, ven: Openadr3Ven
+) -> None:
+    event_id = vtn31.event(300.0)
+    await ven.step()
+    vtn31.event(100.0, event_id=event_id)
+    async with fleet_store.begin() as connection:
+        await connection.execute(text("alter table commitment_target add constraint dead check (false) not valid"))
+    await ven.step()
+    vtn31.hidden.add(event_id)
+    clock.advance(3 * HOUR)
+    await ven.step()
+    assert (await only_event(fleet_store))["outcome"] == "new"
+    async with fleet_store.begin() as connection:
+        await connection.execute(text("alter table commitment_target drop constraint dead"))
+    await ven.step()
+    changed = await _only(fleet_store)
+    assert ([t.target_kw for t in changed.targets], changed.opt_reason) == ([100.0], "the event is over")
 
 
 async def test_a_stale_copy_of_an_event_does_not_undo_its_change(

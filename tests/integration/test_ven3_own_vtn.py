@@ -1,23 +1,27 @@
 """Our OpenADR 3 VEN at our own VTN, in both versions: the whole life of an event, its report and its privacy."""
 
-from collections.abc import AsyncIterator
-from datetime import timedelta
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tests.builders_gateway import add_tenant
+from tests.builders_gateway import Fleet, add_tenant
 from tests.builders_ven3 import SetFigures, running_ven3
 from tests.builders_vtn3 import NEW, OLD, ORIGIN, Client, Vtn, running_vtn
 from tests.clock import FixedClock
-from vpp.commitments import load
+from vpp.commitments import advance, load
 from vpp.domain.commitment import Commitment, CommitmentState
+from vpp.domain.grid_event import GridEvent
 from vpp.gateway.ven3 import Openadr3Ven
 from vpp.gateway.ven3.plan import GRACE
 from vpp.store.engine import Store
 from vpp.store.tables.commitments import commitment
+from vpp.store.tables.openadr3_ven import openadr3_event_seen
 
 HOUR = timedelta(hours=1)
 BOTH = pytest.mark.parametrize("base", [NEW, OLD], ids=["3.1.0", "3.0.1"])
@@ -35,7 +39,7 @@ def ven_at(vtn: Vtn, base: str, **more: Any) -> Any:
         vtn.store,
         vtn.clock,
         ORIGIN + base,
-        transport=httpx.ASGITransport(vtn.app),
+        transport=more.pop("transport", None) or httpx.ASGITransport(vtn.app),
         client_id="ven1-client",
         secret="ven1 secret+/:%",
         **more,
@@ -139,3 +143,90 @@ async def test_our_own_vtn_keeps_our_subscription(vtn: Vtn, clock: FixedClock) -
     (subscription,) = await vtn.ven1.get("/subscriptions")
     (operation,) = subscription["objectOperations"]
     assert (operation["callbackUrl"], sorted(operation["objects"])) == (url, ["EVENT", "PROGRAM"])
+
+
+class Counted(httpx.ASGITransport):
+    """Keeps which single events were asked for."""
+
+    def __init__(self, vtn: Vtn) -> None:
+        super().__init__(vtn.app)
+        self.asked: list[str] = []
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        path, _, event_id = request.url.path.rpartition("/events/")
+        self.asked += [event_id] if path else []
+        return await super().handle_async_request(request)
+
+
+class Below:
+    """Keeps what is passed on."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, list[Any]] = {}
+
+    async def __call__(self, connection: AsyncConnection, event_id: str, event: GridEvent | None) -> None:
+        values = None if event is None else [part.values[0] for series in event.series for part in series.intervals]
+        self.told.setdefault(event_id, []).append(values)
+
+    async def told_below(self, connection: AsyncConnection, *, after: datetime) -> Sequence[str]:
+        return []
+
+
+async def standing(store: Store, event_id: str) -> tuple[str, str, bool, list[float], bool]:
+    """Outcome of an event; state, opt, targets of its commitment, and whether a cancellation was asked."""
+    async with store.begin() as connection:
+        query = select(openadr3_event_seen.c.outcome).where(openadr3_event_seen.c.event_id == event_id)
+        outcome = (await connection.execute(query)).scalar_one()
+        query = select(commitment.c.id).where(commitment.c.external_id == event_id)
+        held = await load(connection, (await connection.execute(query)).scalar_one())
+    return outcome, held.state.value, held.opt_in is True, [t.target_kw for t in held.targets], held.cancel_requested
+
+
+@pytest.mark.conformance("3.x", "events", "VEN: the last version of an event that is over is heard")
+@BOTH
+async def test_what_was_told_while_we_were_down_is_heard_though_the_event_is_over(
+    vtn: Vtn, clock: FixedClock, base: str
+) -> None:
+    bl: Client = vtn.client("bl", base)
+    program = await bl.post("/programs", {"programName": "Flat"})
+    kw = {"same": 300.0, "changed": 300.0, "cut short": 300.0, "deleted": 300.0, "declined": 5000.0, "running": 300.0}
+    bodies = {name: event(clock, program["id"], value, value) for name, value in kw.items()}
+    ids = {name: str((await bl.post("/events", body))["id"]) for name, body in bodies.items()}
+    below, wire, fleet = Below(), Counted(vtn), Fleet(capable_kw=1000.0)
+    async with ven_at(vtn, base, pass_on=below, transport=wire, fleet=fleet) as ven:
+        await step(ven, clock)
+    assert (wire.asked, len(below.told)) == ([], 6)
+    await begin(vtn.store, clock, ids["running"])
+    changed = event(clock, program["id"], 100.0, 100.0)["intervals"]
+    for name, body in (("changed", {"intervals": changed}), ("running", {"intervals": changed}),
+                       ("cut short", {"intervals": changed[:1]})):  # fmt: skip
+        await bl.put(f"/events/{ids[name]}", bodies[name] | body)
+    for name in ("deleted", "declined"):
+        assert (await bl.send("DELETE", f"/events/{ids[name]}")).status_code == 200
+    clock.advance(5 * HOUR)
+    for _ in range(3):
+        async with ven_at(vtn, base, pass_on=below, transport=wire, fleet=fleet) as ven:
+            await step(ven, clock)
+            await step(ven, clock)
+    missing = {ids["deleted"], ids["declined"]}
+    assert sorted(wire.asked) == sorted(missing if base == OLD else ids.values())  # 3.0.1 lists what is over
+    assert {name: below.told[ids[name]][1:] for name in ids} == {
+        "same": [], "changed": [[100.0, 100.0]], "cut short": [[100.0]], "deleted": [None], "declined": [None],
+        "running": [[100.0, 100.0]],
+    }  # fmt: skip
+    assert {name: await standing(vtn.store, event_id) for name, event_id in ids.items()} == {
+        "same": ("in", "accepted", True, [300.0, 300.0], False),
+        "changed": ("out", "declined", False, [100.0, 100.0], False),
+        "cut short": ("out", "declined", False, [100.0], False),
+        "deleted": ("gone", "cancelled", True, [300.0, 300.0], True),
+        "declined": ("gone", "cancelled", True, [5000.0, 5000.0], True),
+        "running": ("in", "active", True, [300.0, 300.0], False),  # what was owed until we knew stays owed
+    }
+
+
+async def begin(store: Store, clock: FixedClock, event_id: str) -> None:
+    async with store.begin() as connection:
+        query = select(commitment.c.id).where(commitment.c.external_id == event_id)
+        before = await load(connection, (await connection.execute(query)).scalar_one())
+        after = replace(before, state=CommitmentState.ACTIVE, revision=before.revision + 1)
+        await advance(connection, before, after, at=clock.now(), what="began")

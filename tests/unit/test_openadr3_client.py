@@ -25,7 +25,16 @@ from tests.clock import NOON, FixedClock
 from tests.shared_data import shared_spec
 from vpp.domain.errors import NotReady, PeerRefused, PeerUnreachable
 from vpp.domain.time import Interval
-from vpp.domain.ven3 import Callback, MqttOffer, ReportedInterval, ReportIntervals, ReportOut, ReportValue, VenWanted
+from vpp.domain.ven3 import (
+    Callback,
+    MqttOffer,
+    ReportedInterval,
+    ReportedResource,
+    ReportIntervals,
+    ReportOut,
+    ReportValue,
+    VenWanted,
+)
 
 
 def objects(count: int) -> list[dict[str, Any]]:
@@ -275,7 +284,7 @@ def report(event_id: str) -> ReportOut:
         program_id="program-1",
         name="r1",
         client_name="vpp",
-        intervals=(ReportedInterval(interval, values),),
+        resources=(ReportedResource("AGGREGATED_REPORT", (ReportedInterval(interval, values),)),),
     )
 
 

@@ -36,7 +36,8 @@ class ReportWanted:
         historical: it covers intervals before that point, else those after it.
         frequency: intervals from one report to the next; -1 as many as one covers; 0 leaves it to us.
         repeat: how many reports; -1 until the event ends.
-        aggregate: one value for the fleet; else one for each resource.
+        aggregate: one value for the resources together; else one for each.
+        targets: names of the resources it is about; none are those of the event.
     """
 
     payload_type: str
@@ -49,6 +50,7 @@ class ReportWanted:
     frequency: int = -1
     repeat: int = 1
     intervals: ReportIntervals = ReportIntervals.INTERVALS
+    targets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +115,14 @@ class ReportedInterval:
     values: tuple[ReportValue, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class ReportedResource:
+    """What is reported of one resource, or of all together (`AGGREGATED`)."""
+
+    name: str
+    intervals: tuple[ReportedInterval, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportOut:
     """One report we send; `name` is unique for its event, so that a lost answer leads to no second one."""
@@ -121,8 +131,7 @@ class ReportOut:
     program_id: str
     name: str
     client_name: str
-    intervals: tuple[ReportedInterval, ...]
-    resource_name: str = AGGREGATED
+    resources: tuple[ReportedResource, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -158,6 +158,21 @@ class EventDesk:
                 await self.pass_on(connection, gone.external_id, None)
             return await self._receive(connection, cancellation)
 
+    async def delete(self, event_id: str) -> Commitment | None:
+        """End our part in an event the VTN has deleted, whatever we had answered; returns it, if there is one.
+
+        Deleted after its end, what was owed until then stays owed. Stated again, it lives again.
+        """
+        async with self.store.begin() as connection:
+            if self.pass_on is not None:  # also of an event that was none of ours to answer
+                await self.pass_on(connection, event_id, None)
+            known = await self._known(connection, event_id)
+            if known is None:
+                return None
+            return await self._receive(
+                connection, replace(_cancellation(known, known.modification_number), withdrawn=True)
+            )
+
     async def withdraw_below(self, listed: Collection[str], *, early: timedelta = timedelta(0)) -> None:
         """Withdraw from those below us what a VTN's full list leaves out, also where it was nothing to us."""
         if self.pass_on is None:

@@ -7,6 +7,9 @@ read does not depend on them, so one that is silent or broken costs the polling 
 An event that is missing from a full read is asked for by its id before we believe that it was deleted, which
 in OpenADR 3 is how an event is cancelled. Where the VTN says neither yes nor no (403), two full reads in a row
 must have left it out.
+
+A list of active events no longer shows one that is over. So each is asked for once more after its end, however late
+that is: its last version may have been stated while we, or the VTN, were down.
 """
 
 import asyncio
@@ -48,6 +51,8 @@ WAKE_SPACING = timedelta(seconds=1)
 """Woken again and again, we ask this often at most."""
 MAX_CONFIRMED = 50
 MISSED_TO_BELIEVE = 2
+MAX_ASKED = 100
+"""So often an event that is over is asked for where its last version cannot be had or taken."""
 
 
 @dataclass(slots=True)
@@ -220,6 +225,7 @@ class Openadr3Ven:
             return None
 
     async def _read_events(self) -> Exception | None:
+        read_at = self._clock.now()
         told = await self._client.events(self._session.targets)
         if any(event.program_id not in self._session.programs for event in told.events):
             found = await self._client.programs()
@@ -235,7 +241,7 @@ class Openadr3Ven:
                 async with self._store.begin() as connection:
                     await seen.note_trouble(connection, self.name, event.event_id, why=str(error))
                 problem = problem or error
-        return await self._miss(told) or problem
+        return await self._miss(told) or await self._close(told, read_at) or problem
 
     async def _ask_for(self, event_id: str) -> bool | None:
         """Ask for one event and take it as it is; False where it is deleted, None where we may not know."""
@@ -269,15 +275,46 @@ class Openadr3Ven:
                 problem = problem or error
         return problem
 
+    async def _close(self, told: EventList, read_at: datetime) -> Exception | None:
+        """Hear the last version of events that were over when we read, by their ids where the list leaves them out."""
+        listed = {event.event_id for event in told.events}
+        async with self._store.begin() as connection:
+            ended = await seen.ended(connection, self.name, by=read_at)
+        heard = [event_id for event_id in ended if event_id in listed and ended[event_id] != seen.NEW]
+        problem: Exception | None = None
+        for event_id in [event_id for event_id in ended if event_id not in listed][:MAX_CONFIRMED]:
+            try:
+                is_there = await self._ask_for(event_id)
+                if is_there is False:
+                    await self._withdraw(event_id)
+                if is_there is not None or await self._in_vain(event_id, MISSED_TO_BELIEVE):
+                    heard.append(event_id)
+            except (VppError, DataError) as error:
+                problem = problem or error
+                if await self._in_vain(event_id, MAX_ASKED, why=str(error)):
+                    heard.append(event_id)
+                if isinstance(error, PeerUnreachable):  # the others would only wait for it
+                    break
+        if heard:
+            async with self._store.begin() as connection:
+                await seen.close(connection, self.name, heard, by=read_at, at=self._clock.now())
+        return problem
+
+    async def _in_vain(self, event_id: str, most: int, *, why: str = "") -> bool:
+        """Note that asking for an event that is over led to nothing; True where we give up."""
+        async with self._store.begin() as connection:
+            if why:
+                await seen.note_trouble(connection, self.name, event_id, why=why)
+            is_last = await seen.note_asked(connection, self.name, event_id) >= most
+        log.warning("last version not heard", source=self.name, event_id=event_id, why=why, given_up=is_last)
+        return is_last
+
     async def _withdraw(self, event_id: str) -> None:
         """The VTN has deleted the event: our part in it ends, and nothing more is reported of it."""
-        for gone in await self._desk.missing(()):
-            if gone.external_id == event_id:
-                after = await self._desk.withdraw(gone)
-                log.info("event withdrawn", source=self.name, event_id=event_id, state=after.state.value)
+        ended = await self._desk.delete(event_id)
         await self._hearing.withdraw({event_id})
         async with self._store.begin() as connection:
-            if self._desk.pass_on is not None:  # also of an event that was none of ours to answer
-                await self._desk.pass_on(connection, event_id, None)
             await seen.note_gone(connection, self.name, event_id, at=self._clock.now(), reason="deleted at the VTN")
             await reports.end_plans(connection, self.name, event_id)
+        state = None if ended is None else ended.state.value
+        log.info("event withdrawn", source=self.name, event_id=event_id, state=state)

@@ -16,7 +16,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vpp.domain.errors import PeerRefused
 from vpp.domain.time import Interval
-from vpp.domain.ven3 import ReportedInterval, ReportIntervals, ReportOut, ReportValue, ReportWanted
+from vpp.domain.ven3 import (
+    AGGREGATED,
+    ReportedInterval,
+    ReportedResource,
+    ReportIntervals,
+    ReportOut,
+    ReportValue,
+    ReportWanted,
+)
 from vpp.gateway import metrics
 from vpp.gateway.ven3 import reports, seen
 from vpp.gateway.ven3.figures import About, Figures
@@ -86,7 +94,7 @@ class Reporter3:
                 program_id=known.program_id,
                 name=name,
                 client_name=self._ven_name,
-                intervals=tuple(parts),
+                resources=(ReportedResource(AGGREGATED, tuple(parts)),),
             )
             await reports.queue(connection, self._source, report, at=now)
 
@@ -141,7 +149,8 @@ class Reporter3:
             await self._mark(owed, refused=str(refused)[:500])
             return True
         await self._mark(owed, sent_at=self._clock.now(), report_id=report_id)
-        metrics.REPORTS.labels(self._source).inc(sum(len(part.values) for part in owed.report.intervals))
+        told = sum(len(part.values) for each in owed.report.resources for part in each.intervals)
+        metrics.REPORTS.labels(self._source).inc(told)
         return True
 
     async def _mark(self, owed: reports.Owed, **values: object) -> None:

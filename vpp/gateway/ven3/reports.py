@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vpp.domain.grid_event import GridEvent
 from vpp.domain.time import Interval
-from vpp.domain.ven3 import ReportedInterval, ReportOut, ReportValue, ReportWanted
+from vpp.domain.ven3 import ReportedInterval, ReportedResource, ReportOut, ReportValue, ReportWanted
 from vpp.gateway.ven3.plan import due, requests_of
 from vpp.store.tables.openadr3_ven import openadr3_report, openadr3_report_plan
 
@@ -131,14 +131,19 @@ def _to_json(report: ReportOut) -> dict[str, Any]:
     return {
         "program_id": report.program_id,
         "client_name": report.client_name,
-        "resource_name": report.resource_name,
-        "intervals": [
+        "resources": [
             {
-                "start_at": part.interval.start_at.isoformat(),
-                "end_at": part.interval.end_at.isoformat(),
-                "values": [[v.payload_type, v.value, v.units, v.reading_type] for v in part.values],
+                "name": resource.name,
+                "intervals": [
+                    {
+                        "start_at": part.interval.start_at.isoformat(),
+                        "end_at": part.interval.end_at.isoformat(),
+                        "values": [[v.payload_type, v.value, v.units, v.reading_type] for v in part.values],
+                    }
+                    for part in resource.intervals
+                ],
             }
-            for part in report.intervals
+            for resource in report.resources
         ],
     }
 
@@ -149,12 +154,13 @@ def _from_json(event_id: str, name: str, stored: dict[str, Any]) -> ReportOut:
         program_id=stored["program_id"],
         name=name,
         client_name=stored["client_name"],
-        resource_name=stored["resource_name"],
-        intervals=tuple(
-            ReportedInterval(
-                Interval(datetime.fromisoformat(part["start_at"]), datetime.fromisoformat(part["end_at"])),
-                tuple(ReportValue(*value) for value in part["values"]),
-            )
-            for part in stored["intervals"]
+        resources=tuple(
+            ReportedResource(each["name"], tuple(_interval_from_json(part) for part in each["intervals"]))
+            for each in stored["resources"]
         ),
     )
+
+
+def _interval_from_json(part: dict[str, Any]) -> ReportedInterval:
+    interval = Interval(datetime.fromisoformat(part["start_at"]), datetime.fromisoformat(part["end_at"]))
+    return ReportedInterval(interval, tuple(ReportValue(*value) for value in part["values"]))

@@ -5,7 +5,7 @@ more whenever what it says has changed, or it is there again. The count is store
 never goes back.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -122,8 +122,9 @@ async def save_version(
         "missed": 0,
         "gone_at": None,
         "over_at": None if event is None else event.end_at,
+        "closed_at": None,
     }
-    statement = insert(table).values(source=source, event_id=told.event_id, first_seen_at=at, **values)
+    statement = insert(table).values(source=source, event_id=told.event_id, first_seen_at=at, asked=0, **values)
     await connection.execute(statement.on_conflict_do_update(index_elements=["source", "event_id"], set_=values))
 
 
@@ -154,6 +155,45 @@ async def note_listed(connection: AsyncConnection, source: str, event_id: str) -
     )
 
 
+async def ended(connection: AsyncConnection, source: str, *, by: datetime) -> dict[str, str]:
+    """Return the outcomes by id of events over by then whose last version may be outstanding, at most `BATCH`.
+
+    Those asked for least often come first, so that none that leads to nothing holds up the others.
+    """
+    rows = await connection.execute(
+        select(table.c.event_id, table.c.outcome)
+        .where(table.c.source == source, table.c.closed_at.is_(None), table.c.over_at <= by)
+        .order_by(table.c.asked, table.c.over_at, table.c.event_id)
+        .limit(BATCH)
+    )
+    return {row.event_id: row.outcome for row in rows}
+
+
+async def close(
+    connection: AsyncConnection, source: str, event_ids: Collection[str], *, by: datetime, at: datetime
+) -> None:
+    """The last version of these events was heard. One that is not over by then, for it has changed, stays open."""
+    await connection.execute(
+        update(table)
+        .where(table.c.source == source, table.c.event_id.in_(event_ids))
+        .where(table.c.closed_at.is_(None), table.c.over_at <= by)
+        .values(closed_at=at)
+    )
+
+
+async def note_asked(connection: AsyncConnection, source: str, event_id: str) -> int:
+    """An event that is over was asked for in vain; returns how often so far."""
+    asked: int = (
+        await connection.execute(
+            update(table)
+            .where(table.c.source == source, table.c.event_id == event_id)
+            .values(asked=table.c.asked + 1)
+            .returning(table.c.asked)
+        )
+    ).scalar_one()
+    return asked
+
+
 async def note_missed(connection: AsyncConnection, source: str, event_id: str) -> int:
     """One more full list has left the event out; returns how many have."""
     missed: int = (
@@ -172,7 +212,7 @@ async def note_gone(connection: AsyncConnection, source: str, event_id: str, *, 
     await connection.execute(
         update(table)
         .where(table.c.source == source, table.c.event_id == event_id)
-        .values(outcome=GONE, reason=reason[:500], gone_at=at)
+        .values(outcome=GONE, reason=reason[:500], gone_at=at, closed_at=at)
     )
 
 
@@ -206,8 +246,10 @@ def _report_to_json(wanted: ReportWanted) -> dict[str, Any]:
         "frequency": wanted.frequency,
         "repeat": wanted.repeat,
         "intervals": wanted.intervals.value,
+        "targets": list(wanted.targets),
     }
 
 
 def _report_from_json(stored: dict[str, Any]) -> ReportWanted:
-    return ReportWanted(**(stored | {"intervals": ReportIntervals(stored["intervals"])}))
+    said = {"intervals": ReportIntervals(stored["intervals"]), "targets": tuple(stored.get("targets", ()))}
+    return ReportWanted(**(stored | said))

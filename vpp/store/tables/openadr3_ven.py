@@ -50,11 +50,15 @@ openadr3_event_seen = Table(
     Column("missed", Integer, nullable=False),
     Column("gone_at", UtcInstant),
     Column("over_at", UtcInstant, index=True),
+    Column("closed_at", UtcInstant),
+    Column("asked", Integer, nullable=False),
     CheckConstraint("outcome in ('new', 'in', 'out', 'refused', 'gone')", name="outcome"),
+    Index("ix_openadr3_event_seen_unclosed", "source", "over_at", postgresql_where=text("closed_at is null")),
 )
 """Every event a VTN told us of. `modification_number` is ours: OpenADR 3 has none. `outcome` is
 `new` until the version has reached the commitments; `missed` counts full lists that left the event out;
-`event` is the GridEvent, null where the body cannot be read as one."""
+`event` is the GridEvent, null where the body cannot be read as one. `closed_at` is when its last version was heard,
+after its end, null while one may be outstanding; `asked` counts questions after it that led to nothing."""
 
 openadr3_report_plan = Table(
     "openadr3_report_plan",
