@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from market.openadr3.vtn import VtnParts, create_vtn
+from market.openadr3.vtn.app import VtnParts, create_vtn
 from tests.clock import FixedClock
 from vpp.domain.errors import InvalidRequest
 from vpp.domain.openadr3 import Change

@@ -12,7 +12,8 @@ import pytest
 
 from tests.builders_notify import ADMIN, ADMIN_WORD, TENANT, MqttBroker, Receiver, emptied_store, listener, receiver
 from tests.builders_peering import add_tenant
-from vpp.bootstrap.notify import callback_check, callback_client, changes_for, notifiers_for, tell
+from vpp.bootstrap.changes import changes_for
+from vpp.bootstrap.notify import callback_check, callback_client, notifiers_for, tell
 from vpp.bootstrap.openadr3 import openadr3_vtn
 from vpp.clock import SystemClock
 from vpp.config import Settings

@@ -23,7 +23,8 @@ from tests.builders_ven3 import FakeVtn, fake_vtn, mosquitto, running_ven3
 from tests.clock import FixedClock
 from vpp.domain.errors import InvalidRequest
 from vpp.gateway.notify import AddressRules, CallbackChallenge, CallbackClient, CallbackGuard
-from vpp.gateway.ven3 import Alarm, Openadr3Ven, callback_router
+from vpp.gateway.ven3 import Alarm, Openadr3Ven
+from vpp.gateway.ven3.callback import callback_router
 from vpp.store.engine import Store
 from vpp.store.tables.commitments import commitment
 

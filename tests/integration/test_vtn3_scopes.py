@@ -11,7 +11,7 @@ import pytest
 import yaml
 from fastapi import FastAPI
 
-from market.openadr3.vtn import VtnParts, create_vtn
+from market.openadr3.vtn.app import VtnParts, create_vtn
 from tests.builders_vtn3 import (
     BL_SCOPES,
     NEW,

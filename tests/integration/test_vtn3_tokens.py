@@ -8,7 +8,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from market.openadr3.vtn import VtnParts, create_vtn
+from market.openadr3.vtn.app import VtnParts, create_vtn
 from tests.builders_vtn3 import NEW, OLD, ORIGIN, FixedAuthority, KeptLog, Vtn, running_vtn, ven_body
 from tests.clock import FixedClock
 from vpp.domain.peer import Caller

@@ -1,10 +1,11 @@
-"""Room bootstrap: who is told of changes at our OpenADR 3 VTN: `vpp serve` asks and queues, `vpp work` tells."""
+"""Room bootstrap: who is told of changes at our OpenADR 3 VTN: `vpp serve` asks, `vpp work` tells."""
 
 import asyncio
 import ssl
 from ipaddress import ip_network
 
 from market.openadr3.vtn import VERSIONS
+from vpp.bootstrap.changes import topics_for
 from vpp.config import Settings
 from vpp.domain.errors import NotReady
 from vpp.domain.openadr3 import StoredObject
@@ -24,14 +25,9 @@ from vpp.gateway.notify import (
     mqtt_policy,
     run_notify,
 )
-from vpp.peering import NotificationQueue, SqlMessageLog, Topics
+from vpp.peering import SqlMessageLog
 from vpp.ports import Clock
 from vpp.store.engine import Store
-
-
-def changes_for(settings: Settings) -> NotificationQueue:
-    """What every writer of OpenADR 3 objects is given, so that subscribers are told."""
-    return NotificationQueue(topics_for(settings))
 
 
 def callback_check(settings: Settings) -> CallbackChallenge:
@@ -58,13 +54,6 @@ def callback_client(settings: Settings) -> CallbackClient:
     except OSError as error:
         raise NotReady(f"VPP_OPENADR3_CALLBACK_CA: {error}") from error
     return CallbackClient(CallbackGuard(rules), deadline_s=settings.openadr3_callback_timeout_s, tls=tls)
-
-
-def topics_for(settings: Settings) -> Topics | None:
-    """Names of MQTT topics, or None without a broker."""
-    if settings.mqtt_url is None:
-        return None
-    return Topics(settings.mqtt_prefix, only_open=settings.mqtt_access == "open")
 
 
 def notifiers_for(settings: Settings, store: Store, clock: Clock) -> MqttNotifiers | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from market.openadr3.vtn import VtnParts, create_vtn
+from market.openadr3.vtn.app import VtnParts, create_vtn
 from vpp.bootstrap.frame import Secrets
 from vpp.config import Settings
 from vpp.peering import Changes, OwnAuthority, SqlMessageLog, SqlObjectShelf

@@ -8,7 +8,7 @@ import structlog
 from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from vpp.bootstrap.notify import changes_for
+from vpp.bootstrap.changes import changes_for
 from vpp.bootstrap.translator import Translator
 from vpp.config import Settings
 from vpp.domain.grid_event import GridEvent

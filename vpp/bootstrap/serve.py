@@ -3,13 +3,14 @@
 import uvicorn
 from fastapi import FastAPI
 
+from vpp.bootstrap.changes import changes_for
 from vpp.bootstrap.frame import clock_for, open_store
-from vpp.bootstrap.notify import callback_check, changes_for, notifiers_for
+from vpp.bootstrap.notify import callback_check, notifiers_for
 from vpp.bootstrap.openadr3 import openadr3_vtn
 from vpp.bootstrap.translator import Translator
 from vpp.bootstrap.wiring import ADAPTERS, programs
 from vpp.config import Settings
-from vpp.gateway.ven3 import callback_router
+from vpp.gateway.ven3.callback import callback_router
 from vpp.peering import ForwardingChanges, listening
 from vpp.portal import create_app
 

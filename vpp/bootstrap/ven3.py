@@ -8,7 +8,6 @@ from urllib.parse import urlsplit
 from market.openadr3.client import Openadr3Client, Where
 from market.openadr3.client_auth import Credential
 from market.openadr3.client_http import Wire
-from market.openadr3.client_mqtt import MqttEar
 from vpp.bootstrap.frame import Secrets
 from vpp.bootstrap.pass_on import passing_on
 from vpp.bootstrap.translator import Translator
@@ -60,6 +59,8 @@ class Vens3:
         client = self._client(peer)
         ear = None
         if terms.hears_mqtt:
+            from market.openadr3.client_mqtt import MqttEar  # loads an MQTT client, which few VTNs need
+
             ear = MqttEar(client, client_id=str(peer.client_id), ca_path=self._file(peer, "ca_name"))
         return Openadr3Ven(
             self.store,

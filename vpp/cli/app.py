@@ -4,27 +4,24 @@ import asyncio
 import json
 import sys
 import traceback
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from decimal import Decimal
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import typer
 from pydantic import ValidationError
 from rich.console import Console
+from typer.core import TyperGroup
+from typer.main import get_group
 
 from vpp.config import Settings
 from vpp.domain.errors import VppError
 from vpp.observability import configure_logs
 
-app = typer.Typer(
-    name="vpp",
-    help="Turn thousands of behind-the-meter batteries into one dependable power plant.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+app = typer.Typer()
+"""Takes the commands of the modules that have been loaded."""
 try:
     import uvloop
 except ImportError:  # it has no Windows build
@@ -40,26 +37,81 @@ JsonTo = Annotated[
 Result = TypeVar("Result")
 _debug = False
 
-PARTS = ("conformance", "explain", "figures", "fleet", "peers", "peers_log", "play", "service")
-"""The modules that hold our commands."""
-SERVICE = frozenset({"gateway", "serve", "vtn", "work"})
-"""Commands of `service` that a process is started by, and started again by when it was killed."""
+
+class Command(NamedTuple):
+    """Where a command is, and what `vpp --help` says of it."""
+
+    module: str
+    help: str
 
 
-def load_commands(arguments: Sequence[str] = ()) -> typer.Typer:
-    """Load every command, or where the arguments name a process of the service, those of the service alone."""
-    words = iter(arguments)
-    named = next((word for word in words if word != "--debug" and not _takes_value(word, words)), None)
-    for name in ("service",) if named in SERVICE else PARTS:
-        import_module(f"vpp.cli.{name}")
+COMMANDS = {
+    "explain": Command("explain", "Say why a site got what it got: marginal cost and binding limit of each step."),
+    "enrol": Command("fleet", "Enrol the sites of a file: all of them, or none and a list of every bad cell."),
+    "sites": Command("fleet", "List the enrolled sites."),
+    "terms": Command("fleet", "Set a contract's terms in a programme."),
+    "account": Command("fleet", "Let a person in; prints the first password once."),
+    "token": Command("fleet", "Let a machine in; prints its bearer token once."),
+    "allocate": Command("figures", "Solve one allocation problem offline."),
+    "settle": Command("figures", "Compute a month's pay and post what has changed since the last time."),
+    "statement": Command("figures", "A site's monthly statement as CSV (or JSON)."),
+    "bench": Command(
+        "figures",
+        "Measure this machine, as a ratio against a named peer. Runs from a checkout, with the dev group.",
+    ),
+    "demo": Command("play", "Play one day of a fleet: a utility's event, hundreds of batteries, the money."),
+    "up": Command(
+        "service",
+        "Run everything on this machine: servers, portal, worker, gateway and (where a port is given) the VTN.",
+    ),
+    "down": Command("service", "Stop what runs under the var directory, also after its owner was killed."),
+    "serve": Command(
+        "service",
+        "Portal, API and OpenADR 3 VTN; with a port for it also the OpenADR 2.0b VTN, in a process of its own.",
+    ),
+    "vtn": Command("service", "Our OpenADR 2.0b VTN, for sites and sub-aggregators below us."),
+    "work": Command("service", "Read devices and drive commitments through their life. Run as many as you like."),
+    "gateway": Command("service", "Our OpenADR 2.0b VENs, one at each utility's VTN that is a peer."),
+    "migrate": Command("service", "Bring the database to this release's schema."),
+    "conformance": Command("conformance", "Check a server against its protocol."),
+    "peers": Command("peers_log", "Who connects to us over OpenADR, and to whom we connect."),
+    "simulate": Command("play", "Parts of a simulated world, each a process of its own."),
+}
+"""Every command, in the order of `vpp --help`; a test holds it against the commands themselves. `peers_log` adds to
+the group of `peers`, and loads it."""
+
+
+def load_commands() -> typer.Typer:
+    """Load every command and return them, as the docs list them."""
+    for command in COMMANDS.values():
+        import_module(f"vpp.cli.{command.module}")
     return app
 
 
-def _takes_value(word: str, words: Iterator[str]) -> bool:
-    return word == "--log-level" and next(words, None) is not None
+class _Listed(TyperGroup):
+    """Commands by name and help alone. The one that is run is loaded then, so that none waits for another's rooms."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        if name in COMMANDS:
+            import_module(f"vpp.cli.{COMMANDS[name].module}")
+            command = get_group(app).commands[name]
+        return name, command, rest
 
 
-@app.callback()
+listed = typer.Typer(
+    cls=_Listed,
+    name="vpp",
+    help="Turn thousands of behind-the-meter batteries into one dependable power plant.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for _name, _command in COMMANDS.items():
+    listed.command(_name, help=_command.help)(lambda: None)
+
+
+@listed.callback()
 def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the trace of an error.")] = False,
     log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
@@ -112,7 +164,7 @@ def _plain(value: object) -> Any:
 def run(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit code."""
     try:
-        code = load_commands(arguments)(args=list(arguments), standalone_mode=False)
+        code = listed(args=list(arguments), standalone_mode=False)
     except typer.Exit as leave:
         return leave.exit_code
     except typer.Abort:
@@ -125,7 +177,8 @@ def run(arguments: Sequence[str]) -> int:
         return _fail(str(error))
     except Exception as error:  # noqa: BLE001 - the last line of defence: said in one line, never swallowed
         if type(error).__module__.startswith(("click", "typer")) and hasattr(error, "format_message"):
-            return _fail(error.format_message(), code=2)
+            told_already = not error.format_message()  # the help, where no command was named
+            return 2 if told_already else _fail(error.format_message(), code=2)
         first = _first(error)
         return _fail(str(first) if isinstance(first, VppError) else f"{type(first).__name__}: {first}")
     return code if isinstance(code, int) else 0

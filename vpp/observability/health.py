@@ -12,14 +12,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.exposition import ThreadingWSGIServer
 
 from vpp.domain.errors import NotReady
-from vpp.ports import Clock
+
+if TYPE_CHECKING:  # the ports load all of the domain, and every command loads this
+    from vpp.ports import Clock
 
 STALL_AFTER_S = 600.0
 """A loop that neither works nor sleeps as announced for so long hangs."""
@@ -50,7 +52,7 @@ class Pulse:
 class WatchedClock:
     """A `Clock` that beats a loop's pulse whenever the loop looks at it."""
 
-    def __init__(self, clock: Clock, pulse: Pulse, loop: str) -> None:
+    def __init__(self, clock: "Clock", pulse: Pulse, loop: str) -> None:
         self._clock, self._pulse, self._loop = clock, pulse, loop
         pulse.beat(loop)
 

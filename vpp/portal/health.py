@@ -6,7 +6,6 @@ Alive means this process answers; ready means PostgreSQL, its schema and Valkey 
 import asyncio
 from collections.abc import Awaitable
 
-from alembic.script import ScriptDirectory
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -16,7 +15,6 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from vpp.domain.errors import NotReady
 from vpp.portal.context import Context, Ctx
-from vpp.store.migrate import alembic_config
 
 CHECK_TIMEOUT_S = 3.0
 
@@ -68,7 +66,9 @@ async def _postgresql(context: Context) -> None:
 
 
 async def _migrations(context: Context) -> None:
-    wanted = ScriptDirectory.from_config(alembic_config()).get_current_head()
+    from vpp.store.migrate import newest_revision  # loads what only a probe has a use for
+
+    wanted = newest_revision()
     async with context.store.begin() as connection:
         found = (await connection.execute(text("select to_regclass('alembic_version')"))).scalar()
         at = (await connection.execute(text("select version_num from alembic_version"))).scalar() if found else None

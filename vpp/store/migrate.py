@@ -10,6 +10,7 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
@@ -49,6 +50,11 @@ def downgrade(database_url: str, revision: str) -> None:
     """
     with _configured(database_url) as config:
         command.downgrade(config, revision)
+
+
+def newest_revision() -> str | None:
+    """The revision this release needs."""
+    return ScriptDirectory.from_config(alembic_config()).get_current_head()
 
 
 def alembic_config() -> Config:

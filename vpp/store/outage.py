@@ -9,7 +9,6 @@ from typing import TypeVar
 
 import psycopg
 import structlog
-from procrastinate.exceptions import ConnectorException
 from prometheus_client import Counter
 from redis.exceptions import RedisError
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -26,7 +25,7 @@ def is_outage(error: BaseException | None) -> bool:
     """Whether a server was away or broke off, and not we who asked something wrong."""
     if isinstance(error, BaseExceptionGroup):
         return all(is_outage(each) for each in error.exceptions)
-    if isinstance(error, ConnectorException):
+    if error is not None and _of_the_queue(error):
         return is_outage(error.__cause__)
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
@@ -58,6 +57,13 @@ async def outlast(loop: str, turn: Callable[[], Awaitable[Result]], *, attempts:
 def _first(error: BaseException) -> str:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    if isinstance(error, ConnectorException) and error.__cause__ is not None:
+    if error.__cause__ is not None and _of_the_queue(error):
         error = error.__cause__
     return f"{type(error).__name__}: {error}".partition("\n")[0]
+
+
+def _of_the_queue(error: BaseException) -> bool:
+    """Whether the job queue wraps what its connection said."""
+    from procrastinate.exceptions import ConnectorException  # most processes have no queue, and start without it
+
+    return isinstance(error, ConnectorException)

@@ -1,6 +1,8 @@
-"""Our OpenADR 3 VTN: both versions of the wire over one model. Others import from `market.openadr3`."""
+"""Our OpenADR 3 VTN: both versions of the wire over one model. `app` makes it.
 
-from market.openadr3.vtn.app import VtnParts, create_vtn
+Whoever only tells subscribers in the words of a version loads no web framework: `app` is imported by its own name.
+"""
+
 from market.openadr3.vtn.versions import VERSIONS, Version, render_object
 
-__all__ = ["VERSIONS", "Version", "VtnParts", "create_vtn", "render_object"]
+__all__ = ["VERSIONS", "Version", "render_object"]

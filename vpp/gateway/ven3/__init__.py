@@ -1,10 +1,9 @@
 """Our VEN at utilities' OpenADR 3 VTNs, one loop for each. Other rooms import it from `vpp.gateway`."""
 
-from vpp.gateway.ven3.callback import WAKE_CHANNEL, callback_router, source_of, wake
 from vpp.gateway.ven3.figures import About, Figures, FleetFigures
 from vpp.gateway.ven3.loop import Openadr3Ven
 from vpp.gateway.ven3.terms import Push, Ven3Terms
-from vpp.gateway.ven3.wake import Alarm
+from vpp.gateway.ven3.wake import WAKE_CHANNEL, Alarm, source_of, wake
 
 __all__ = [
     "WAKE_CHANNEL",
@@ -15,7 +14,6 @@ __all__ = [
     "Openadr3Ven",
     "Push",
     "Ven3Terms",
-    "callback_router",
     "source_of",
     "wake",
 ]

@@ -1,4 +1,5 @@
-"""Room gateway, OpenADR 3 VEN: where a VTN's webhooks arrive. Mounted by bootstrap into the portal's process.
+"""Room gateway, OpenADR 3 VEN: where a VTN's webhooks arrive. Mounted by bootstrap into the portal's process, the
+only one that loads it and a web framework with it.
 
 A notification only wakes the loop of that VTN (`NOTIFY`, so that it may run in another process), which then
 asks the VTN itself. What the body says is never used: whoever could forge one gains an early poll. It must
@@ -13,22 +14,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import PlainTextResponse
-from sqlalchemy import text
 
 from vpp.gateway.ven3.registration import Known, load_known, shows
+from vpp.gateway.ven3.wake import CALLBACK_PATH, source_of, wake
 from vpp.store.engine import Store
 
-CALLBACK_PATH = "/openadr3/callback"
-WAKE_CHANNEL = "vpp_openadr3_ven"
-"""The PostgreSQL channel on which the source of the VTN is told that has something new."""
 MAX_BODY_BYTES = 1024 * 1024
 MAX_ECHO_CHARS = 1024
 MAX_NAME_CHARS = 128
-
-
-def source_of(peer_name: str) -> str:
-    """The source of a VTN's events, by the peer's name."""
-    return f"openadr3:{peer_name}"
 
 
 def callback_router(store: Store) -> APIRouter:
@@ -69,14 +62,6 @@ async def _known(store: Store, peer: str) -> Known | None:
         return None
     async with store.begin() as connection:
         return await load_known(connection, source_of(peer))
-
-
-async def wake(store: Store, source: str) -> None:
-    """Tell the loop of a VTN, in whatever process it runs, to ask now."""
-    async with store.begin() as connection:
-        await connection.execute(
-            text("select pg_notify(:channel, :source)"), {"channel": WAKE_CHANNEL, "source": source}
-        )
 
 
 async def _read(request: Request) -> bytes | None:

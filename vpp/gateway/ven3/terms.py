@@ -8,7 +8,7 @@ from vpp.domain.errors import InvalidRequest
 from vpp.domain.peer import Peer
 from vpp.domain.ven3 import VenWanted
 from vpp.gateway.hearing import HearingTerms
-from vpp.gateway.ven3.callback import CALLBACK_PATH
+from vpp.gateway.ven3.wake import CALLBACK_PATH
 
 
 class Push(StrEnum):

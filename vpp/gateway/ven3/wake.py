@@ -3,9 +3,27 @@
 import asyncio
 from contextlib import aclosing
 
-from vpp.gateway.ven3.callback import WAKE_CHANNEL
+from sqlalchemy import text
+
 from vpp.store.engine import Store
 from vpp.store.listen import Heard, listen
+
+CALLBACK_PATH = "/openadr3/callback"
+WAKE_CHANNEL = "vpp_openadr3_ven"
+"""The PostgreSQL channel on which the source of the VTN is told that has something new."""
+
+
+def source_of(peer_name: str) -> str:
+    """The source of a VTN's events, by the peer's name."""
+    return f"openadr3:{peer_name}"
+
+
+async def wake(store: Store, source: str) -> None:
+    """Tell the loop of a VTN, in whatever process it runs, to ask now."""
+    async with store.begin() as connection:
+        await connection.execute(
+            text("select pg_notify(:channel, :source)"), {"channel": WAKE_CHANNEL, "source": source}
+        )
 
 
 class Alarm:
