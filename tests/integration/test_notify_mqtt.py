@@ -45,7 +45,7 @@ from vpp.gateway.notify import (
     run_notify,
 )
 from vpp.gateway.notify.access import MOST_LOGINS
-from vpp.peering import Topics, revoke_peer
+from vpp.peering import Topics, revoke_peer, rotate_secret
 from vpp.ports import Clock
 from vpp.store.engine import Store
 from vpp.store.tables.notifications import mqtt_login, notification
@@ -273,6 +273,23 @@ async def test_a_revoked_peer_is_thrown_out_and_cannot_come_back(
         with pytest.raises(aiomqtt.MqttError):
             async with listener(broker.port, *login):
                 pass
+
+
+async def test_a_new_secret_ends_the_logins_of_tokens_got_with_the_old_one(
+    store: Store, objects: Objects, broker: MqttBroker
+) -> None:
+    login = await let_in(store, broker, await objects.client("ven-1"))
+    async with running(store, publisher(store, broker)), listener(broker.port, *login) as there:
+        async with store.begin() as connection:
+            peer_id = (await connection.execute(text("select id from peer"))).scalar_one()
+            await rotate_secret(connection, peer_id, tenant_id=TENANT)
+        async with asyncio.timeout(5):
+            await there.closed.wait()
+        with pytest.raises(aiomqtt.MqttError):
+            async with listener(broker.port, *login):
+                pass
+        async with listener(broker.port, *await let_in(store, broker, "ven-1")):
+            pass
 
 
 async def test_a_client_with_ever_new_tokens_has_so_many_logins_and_no_more(

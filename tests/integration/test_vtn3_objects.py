@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from tests.builders_vtn3 import Vtn, at_of, event_body, report_body, running_vtn, subscription_body, ven_body
+from tests.builders_vtn3 import OLD, Vtn, at_of, event_body, report_body, running_vtn, subscription_body, ven_body
 from tests.clock import FixedClock
 from vpp.domain.openadr3 import ObjectDraft, ObjectKind, Operation
+from vpp.peering import create_object
 
 SERVER_SET = {"id", "createdDateTime", "modificationDateTime", "objectType"}
 
@@ -135,6 +136,20 @@ async def test_a_deletion_takes_with_it_what_cannot_be_without_and_tells_of_each
     assert await vtn.bl.get("/resources") == []
 
 
+async def test_a_report_made_while_its_program_is_deleted_goes_with_it(vtn: Vtn, program: str) -> None:
+    event = await vtn.bl.post("/events", event_body(program))
+    draft = ObjectDraft(
+        kind=ObjectKind.REPORT, tenant_id=vtn.tenant, body=report_body(event["id"]), client_id="ven1-client"
+    )
+    async with vtn.store.begin() as connection:
+        await create_object(connection, draft, at=vtn.clock.now(), changes=vtn.changes)
+        deleting = asyncio.create_task(vtn.bl.status("DELETE", f"/programs/{program}"))
+        done, _ = await asyncio.wait({deleting}, timeout=0.2)
+        assert not done, "it waits for the report"
+    assert await deleting == 200
+    assert await vtn.bl.get("/reports") == []
+
+
 async def test_a_report_follows_its_event_to_another_program(vtn: Vtn, program: str) -> None:
     event = await vtn.bl.post("/events", event_body(program))
     report = await vtn.ven1.post("/reports", report_body(event["id"]))
@@ -186,6 +201,26 @@ async def test_nulls_are_taken_for_fields_left_out_and_times_without_a_zone_for_
     assert [event[name] for name in ("targets", "eventName", "priority", "reportDescriptors")] == [None] * 4
     bare = await vtn.bl.post("/events", {"programID": program, "intervalPeriod": None, "intervals": None})
     assert set(bare) == SERVER_SET | {"programID"}
+
+
+async def test_a_time_is_served_as_every_reader_takes_it_and_one_that_says_now_in_either_versions_words(
+    vtn: Vtn, program: str
+) -> None:
+    kept = {
+        "2026-08-19T20:00:00.123456789+02:00": None,
+        "0001-01-01": None,
+        "2026-08-19 20:00Z": "2026-08-19T20:00:00Z",
+        "2026-08-19T20:00:00+02": "2026-08-19T18:00:00Z",
+        "2026-08-19t20:00:00,5z": "2026-08-19T20:00:00.500000Z",
+        "2016-12-31T23:59:60Z": "2017-01-01T00:00:00Z",
+        "0000-00-00": "0001-01-01T00:00:00+00:00",
+    }
+    for start, wanted in kept.items():
+        event = await vtn.bl.post("/events", event_body(program, intervalPeriod={"start": start, "duration": "PT1H"}))
+        assert event["intervalPeriod"]["start"] == (wanted or start)
+    older = vtn.client("bl", OLD)
+    assert (await older.get(f"/events/{event['id']}"))["intervalPeriod"]["start"] == "0000-00-00"
+    assert [each["id"] for each in await vtn.bl.get("/events", active="true")][-1] == event["id"]
 
 
 @pytest.mark.conformance("3.1.0", "events", "VTN: custom payload types are kept")

@@ -6,7 +6,9 @@ import pytest
 from sqlalchemy import update
 
 from tests.builders_vtn3 import (
+    NEW,
     OLD,
+    VEN_SCOPES,
     Vtn,
     event_body,
     report_body,
@@ -150,6 +152,34 @@ async def test_targets_granted_to_a_peer_count_until_it_is_revoked(vtn: Vtn, pro
         mine = update(peers).where(peers.c.tenant_id == vtn.tenant)
         await connection.execute(mine.values(revoked_at=vtn.clock.now()))
     assert await vtn.ven1.get("/events", targets=["g1"]) == []
+
+
+@pytest.mark.conformance("3.1.0", "privacy", "VTN: no VEN takes the venName another is configured with")
+async def test_a_ven_may_not_take_the_name_another_is_configured_with(vtn: Vtn) -> None:
+    vtn.authority.add(vtn.tenant, PeerRole.VEN, VEN_SCOPES)
+    owner = f"{vtn.tenant}-client"
+    async with vtn.store.begin() as connection:
+        new = NewPeer(
+            tenant_id=vtn.tenant, protocol=Protocol.OPENADR3, role=PeerRole.VEN, name="site", party_id="VEN-7",
+            client_id=owner,
+        )  # fmt: skip
+        await add_peer(connection, new, at=vtn.clock.now())
+    body = {"objectType": "VEN_VEN_REQUEST", "venName": "VEN-7"}
+    for version in (NEW, OLD):
+        assert await vtn.client("ven2", version).status("POST", "/vens", json=body) == 409
+    mine = await vtn.ven2.post("/vens", body | {"venName": "mine"})
+    assert await vtn.ven2.status("PUT", f"/vens/{mine['id']}", json=body) == 409
+    assert (await vtn.client(vtn.tenant).post("/vens", body))["clientID"] == owner
+
+
+async def test_a_ven_with_resources_does_not_change_hands_and_show_them(vtn: Vtn) -> None:
+    ven = await vtn.bl.post("/vens", ven_body(venName="v"))
+    resource = await _resource(vtn, str(ven["id"]), "r")
+    to_other = ven_body("ven2-client", venName="v")
+    assert await vtn.bl.status("PUT", f"/vens/{ven['id']}", json=to_other) == 409
+    assert await vtn.client("ven2", OLD).status("GET", f"/vens/{ven['id']}") == 404
+    await vtn.bl.send("DELETE", f"/resources/{resource['id']}")
+    assert (await vtn.bl.put(f"/vens/{ven['id']}", to_other))["clientID"] == "ven2-client"
 
 
 async def test_a_target_taken_from_a_ven_closes_what_it_opened(vtn: Vtn, program: str) -> None:

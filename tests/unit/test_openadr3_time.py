@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from vpp.domain.errors import InvalidRequest
-from vpp.domain.openadr3_time import event_span, has_zone, parse_duration, parse_instant, says_now
+from vpp.domain.openadr3_time import event_span, parse_duration, parse_instant, says_now
 
 STATED = datetime(2026, 3, 1, 12, tzinfo=UTC)
 START = "2026-03-08T00:00:00-08:00"
@@ -70,10 +70,11 @@ def test_what_is_no_instant_is_refused(text: str) -> None:
         parse_instant(text)
 
 
-def test_a_date_is_not_mistaken_for_a_zone() -> None:
-    assert not has_zone("2026-08-19")
-    assert not has_zone("2026-08-19T20:00:00")
-    assert has_zone("2026-08-19T20:00:00-07:00")
+def test_a_leap_second_is_the_first_of_the_next_minute() -> None:
+    assert parse_instant("2016-12-31T23:59:60Z") == datetime(2017, 1, 1, tzinfo=UTC)
+    assert parse_instant("2016-12-31T18:59:60.5-05:00") == datetime(2017, 1, 1, 0, 0, 0, 500_000, tzinfo=UTC)
+    with pytest.raises(InvalidRequest, match="start"):
+        parse_instant("2016-12-31T23:58:60Z")
 
 
 def test_intervals_without_times_follow_each_other_by_the_default_duration() -> None:

@@ -17,7 +17,7 @@ _DURATION = re.compile(
     r"(-?)P(?=\d|T\d)(?:(\d+)Y)?(?:(\d+)M)?(?:(\d+)([DW]))?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?"
 )
 _NOW = re.compile(r"000[01]-0[01]-0[01](?:[Tt ]00:00(?::00(?:\.0+)?)?(?:[Zz]|[+-]00:00)?)?")
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+_LEAP = re.compile(r"(:59):60(?=\D|$)")
 _MAX_CHARS = 64
 _MOST_DAYS = 3_650_000
 
@@ -81,26 +81,20 @@ def says_now(text: str) -> bool:
 def parse_instant(text: str, field: str = "start") -> datetime:
     """Return a date and time as RFC 3339 writes it; one without a zone, and a mere date, are taken as UTC.
 
+    A leap second is the first of the next minute.
+
     Raises:
         InvalidRequest: it is none, or it means 'now' (ask `says_now` first).
     """
     if len(text) <= _MAX_CHARS and re.match(r"\d{4}-\d{2}-\d{2}(?:$|[Tt ]\d{2}:\d{2})", text):
         try:
-            at = datetime.fromisoformat(text.upper())
-            return (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC)
+            whole = _LEAP.sub(r"\1:59", text.upper())
+            at = datetime.fromisoformat(whole)
+            at = (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC)
+            return at if whole == text.upper() else at + timedelta(seconds=1)
         except (ValueError, OverflowError):
             pass
     raise InvalidRequest(field, text[:_MAX_CHARS], "a date and time with a zone, as 2026-08-19T16:00:00Z")
-
-
-def has_zone(text: str) -> bool:
-    """Whether a date and time says in which zone it is."""
-    return re.search(r"(?:[Zz]|[+-]\d{2}:?\d{2})$", text[10:]) is not None
-
-
-def is_date(text: str) -> bool:
-    """Whether a text is a date without a time."""
-    return _DATE.fullmatch(text) is not None
 
 
 def event_span(body: Mapping[str, Any], *, stated_at: datetime) -> tuple[datetime | None, datetime | None]:

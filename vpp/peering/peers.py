@@ -12,7 +12,7 @@ from secrets import token_hex
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Row, Select, func, select, update
+from sqlalchemy import Row, Select, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -20,6 +20,7 @@ from vpp.domain.errors import Conflict, InvalidRequest, NotFound
 from vpp.domain.peer import Peer, PeerRole, Protocol
 from vpp.peering.credentials import new_client_secret, secret_hash
 from vpp.peering.peer_rules import NewPeer, checked
+from vpp.store.tables.notifications import mqtt_login
 from vpp.store.tables.peering import peer as peers
 
 PEER_CHANNEL = "vpp_peer"
@@ -164,7 +165,7 @@ async def revoke_peer(connection: AsyncConnection, peer_id: str, *, at: datetime
 
 
 async def rotate_secret(connection: AsyncConnection, peer_id: str, *, tenant_id: str) -> tuple[Peer, str]:
-    """Give a peer a new client secret; the old one and every token got with it end.
+    """Give a peer a new client secret; the old one and every token got with it end, also as a password at our broker.
 
     Raises:
         NotFound: there is no such peer, or it was revoked.
@@ -175,6 +176,8 @@ async def rotate_secret(connection: AsyncConnection, peer_id: str, *, tenant_id:
         raise InvalidRequest("peer", known.name, "an OpenADR 3 VEN or business logic: only these have a secret of ours")
     secret = new_client_secret()
     await connection.execute(update(peers).where(peers.c.id == peer_id).values(secret_hash=secret_hash(secret)))
+    # Whoever is told of the change throws out at the broker who is not among these any more.
+    await connection.execute(delete(mqtt_login).where(mqtt_login.c.client_id == known.client_id))
     await _tell(connection, peer_id)
     return known, secret
 

@@ -2,18 +2,20 @@
 
 A body is checked against these and then kept as it came: fields nobody here knows and payload types nobody here
 knows stay. Three tolerances, for clients that are about: an explicit null is as good as leaving an optional field
-out; a payload descriptor need not say its `objectType` (the definition's own examples do not); a date and time
-without a zone is UTC, and is kept with the `Z` it lacks. A start that means 'now' is kept as it was written.
+out; a payload descriptor need not say its `objectType` (the definition's own examples do not); a date and time that
+is written otherwise than RFC 3339 has it (without a zone it is UTC) is kept as RFC 3339 has it. A start that means
+'now' is kept as it was written, but for 3.0.1's `0000-00-00`, at which a reader of 3.1.0 would fail.
 """
 
 # ruff: noqa: N815  (fields have the names of the wire)
 
+import re
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from vpp.domain.errors import InvalidRequest
-from vpp.domain.openadr3_time import has_zone, is_date, parse_duration, parse_instant, says_now
+from vpp.domain.openadr3_time import parse_duration, parse_instant, says_now
 
 _T = TypeVar("_T")
 _ABSENT = "null is as good as absent"
@@ -21,19 +23,21 @@ Maybe = Annotated[_T | None, _ABSENT]
 """An optional field that the wire's schema does not let be null."""
 Many = Annotated[list[_T], Field(fail_fast=True)]
 """A list, wrong as soon as one of it is: to find what is wrong with each of 300,000 takes seconds."""
+OLDER_NOW = "0001-01-01T00:00:00+00:00"
+"""How 3.0.1's `0000-00-00`, which no calendar has, is kept."""
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:[0-5]\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
+"""As every reader takes it, without a leap second and in capitals; the space is in the User Guide."""
 _INT32 = Field(ge=-(2**31), le=2**31 - 1)
 
 
 def _instant(text: str) -> str:
     if says_now(text):
-        return text
+        return OLDER_NOW if text.startswith("0000") else text
     try:
-        parse_instant(text)
+        at = parse_instant(text)
     except InvalidRequest as error:
         raise ValueError(f"expected {error.allowed}") from None
-    if is_date(text):
-        return f"{text}T00:00:00Z"
-    return text if has_zone(text) else f"{text}Z"
+    return text if _RFC_3339.fullmatch(text) else at.isoformat().replace("+00:00", "Z")
 
 
 def _duration(text: str) -> str:

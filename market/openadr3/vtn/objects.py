@@ -105,6 +105,8 @@ async def _draft(call: Call, before: StoredObject | None) -> ObjectDraft:
     keeps_targets = call.kind in (ObjectKind.VEN, ObjectKind.RESOURCE) and is_ven(call.caller)
     if keeps_targets:
         _keep_targets(body, types, before)
+    if call.kind is ObjectKind.VEN and is_ven(call.caller) and (before is None or before.name != body["venName"]):
+        await _refuse_anothers_name(call, body["venName"])
     client_id = await _client_of(call, body, before)
     await _check_references(call, body)
     if call.kind is ObjectKind.SUBSCRIPTION:
@@ -136,6 +138,13 @@ async def _client_of(call: Call, body: dict[str, Any], before: StoredObject | No
     if call.kind in (ObjectKind.VEN, ObjectKind.RESOURCE):
         return await _client_named(call, body, before)
     return before.client_id if before is not None else call.caller.client_id
+
+
+async def _refuse_anothers_name(call: Call, ven_name: str) -> None:
+    """A VEN that took the name another is configured with would be granted what business logic means for that one."""
+    client_id = await call.desk.shelf.client_of_ven_name(ven_name, tenant_id=call.caller.tenant_id)
+    if client_id not in (None, call.caller.client_id):
+        raise Problem(CONFLICT, f"venName {ven_name!r} is taken")
 
 
 async def _client_named(call: Call, body: dict[str, Any], before: StoredObject | None) -> str:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from market.openadr3.vtn.bodies import checked
-from market.openadr3.vtn.models import ValuesMap
+from market.openadr3.vtn.models import OLDER_NOW, ValuesMap
 from market.openadr3.vtn.problems import BAD_REQUEST, Problem
 from vpp.domain.openadr3 import OLDER_VERSION, VERSION, ObjectKind, Operation, StoredObject
 
@@ -158,7 +158,8 @@ def _text_301(stored: StoredObject) -> str:
     if stored.kind is ObjectKind.SUBSCRIPTION and _NAMED_AS_HTTP in stored.target_types:
         for each in wire["objectOperations"]:
             each["operations"] = [_OPERATIONS_301[Operation(name)] for name in each["operations"]]
-    return json.dumps(wire, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(wire, ensure_ascii=False, separators=(",", ":"))
+    return text.replace(f'"start":"{OLDER_NOW}"', '"start":"0000-00-00"')
 
 
 def _require(kind: ObjectKind, body: Mapping[str, Any]) -> None:

@@ -201,7 +201,7 @@ def _with_defaults(told: EventSeen, program: ProgramSeen | None) -> dict[str, An
     """An event's units and currency are its programme's, where it says nothing of a payload type itself."""
     own = told.body.get("payloadDescriptors")
     descriptors = [each for each in own if isinstance(each, Mapping)] if isinstance(own, list) else []
-    said = {each.get("payloadType") for each in descriptors}
+    said = [each.get("payloadType") for each in descriptors]
     more = [d for d in (program.payload_descriptors if program else ()) if d.get("payloadType") not in said]
     more = [d for d in more if d.get("objectType", "EVENT_PAYLOAD_DESCRIPTOR") == "EVENT_PAYLOAD_DESCRIPTOR"]
     return dict(told.body) | ({"payloadDescriptors": descriptors + more} if more else {})

@@ -64,6 +64,8 @@ async def replace_object(
     if draft.keeps_targets and set(row["targets"]) != set(before.targets):
         raise Conflict(f"{draft.kind.value.lower()} {object_id} was changed meanwhile: read it again first")
     await _resolve_references(connection, draft, row)
+    if draft.kind is ObjectKind.VEN and row["client_id"] != before.client_id:
+        await _refuse_leaving_resources(connection, before)
     statement = update(objects).where(objects.c.id == object_id).values(row).returning(*COLUMNS)
     stored = as_object(await _keeping_names(connection, draft, statement))
     if draft.kind is ObjectKind.EVENT and stored.program_id != before.program_id:
@@ -86,6 +88,9 @@ async def delete_object(
         NotFound: there is no such object of that kind and tenant.
     """
     stored = await locked_object(connection, kind, object_id, tenant_id=tenant_id)
+    if kind is ObjectKind.PROGRAM:  # nobody reports on its events from now on: what is not seen would stay behind
+        events = select(objects.c.id).where(objects.c.program_id == object_id, objects.c.kind == ObjectKind.EVENT.value)
+        await connection.execute(events.order_by(objects.c.number).with_for_update())
     for column, dependent in _DEPENDENTS.get(kind, ()):
         following = delete(objects).where(objects.c[column] == object_id, objects.c.kind == dependent.value)
         gone = [as_object(row) for row in await connection.execute(following.returning(*COLUMNS))]
@@ -133,6 +138,13 @@ async def _resolve_references(connection: AsyncConnection, draft: ObjectDraft, r
             row["program_id"] = found.program_id
         if kind is ObjectKind.VEN and found.client_id != row["client_id"]:
             raise Conflict(f"ven {row[column]} belongs to another client than {row['client_id']}")
+
+
+async def _refuse_leaving_resources(connection: AsyncConnection, ven: StoredObject) -> None:
+    """A ven that changes hands would show its resources to a client whose they are not."""
+    query = select(objects.c.id).where(objects.c.ven_id == ven.id, objects.c.kind == ObjectKind.RESOURCE.value)
+    if (await connection.execute(query.limit(1))).first() is not None:
+        raise Conflict(f"ven {ven.id} has resources of client {ven.client_id}: delete them first")
 
 
 async def _keeping_names(connection: AsyncConnection, draft: ObjectDraft, statement: Any) -> Any:
