@@ -81,7 +81,8 @@ class VtnOptions:
         idle_s: how long a connection is kept on which nothing is asked [s].
         ven_per_s, address_per_s: requests a second of one VEN and from one address, ten times that at once;
             0 is no limit.
-        stranger_per_s: the same for messages from one address that name no VEN that was ever registered.
+        stranger_per_s: the same for messages from one address that name no VEN that was ever registered, or come
+            without that VEN's certificate.
         slow_s_per_s: seconds in each second one address may take up with messages that are slow to read.
         require_signature: refuse unsigned messages of anybody.
         sign_all: sign every answer.
@@ -237,10 +238,10 @@ class Openadr2Vtn:
         message = decoded.message
         ven_id = getattr(message, "ven_id", None)
         party = self._desk.party(ven_id)
-        if party is None:  # made-up ids get no bucket of their own
-            waits_s = self._strangers.take(caller.address, self._elapsed_s())
-        else:
+        if party is not None and _may_be(party, caller):
             waits_s = self._vens.take(party.peer_id, self._elapsed_s())
+        else:  # made-up ids get no bucket of their own, and who shows no certificate of the VEN's does not empty its
+            waits_s = self._strangers.take(caller.address, self._elapsed_s())
         if waits_s:
             return _later(429, waits_s)
         registers = isinstance(message, CreateRegistration)  # may change whether the VEN signs
@@ -327,6 +328,10 @@ class Openadr2Vtn:
                 summary=f"tolerated: {tolerated}" if tolerated and said is message else "",
                 body=content,
             )
+
+
+def _may_be(party: Openadr2Party, caller: Openadr2Caller) -> bool:
+    return party.fingerprint is None or party.fingerprint in (caller.fingerprint, caller.signed_by)
 
 
 def _xml(body: bytes, status: int = 200) -> Answer:

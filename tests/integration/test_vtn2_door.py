@@ -19,7 +19,7 @@ from tests.builders_vtn2_certs import authority, party, stranger
 from tests.clock import FixedClock
 from vpp.bootstrap.replays import ValkeyReplay
 from vpp.domain.errors import InvalidRequest
-from vpp.domain.openadr2 import NOT_REGISTERED, Acknowledge, Poll, RequestEvents
+from vpp.domain.openadr2 import NOT_REGISTERED, Acknowledge, CreateRegistration, Poll, RequestEvents
 from vpp.store.embedded import ServerUrls
 from vpp.store.engine import Store
 
@@ -204,6 +204,21 @@ async def test_too_many_requests_of_one_ven_wait_and_others_do_not(store: Store,
         assert codes == [200, 200, 429]
         assert int((await a.post("OadrPoll", body)).headers["Retry-After"]) >= 1
         assert (await b.poll()).response.code == 200
+
+
+async def test_who_cannot_show_the_certificate_of_a_ven_does_not_use_up_its_limit(
+    store: Store, clock: FixedClock
+) -> None:
+    await add_ven(store, clock, "a", fingerprint=party("a").fingerprint)
+    proxied = {"proxies": frozenset({"127.0.0.1"}), "proxy_header": "X-Cert", "ven_per_s": 0.2}
+    async with running_vtn(store, clock, **proxied) as vtn, httpx.AsyncClient() as http:
+        registering = encode(CreateRegistration(request_id="1", ven_name="a"))
+        mine, theirs = ({"X-Cert": party(name).fingerprint} for name in ("a", "b"))
+        await http.post(f"{vtn.url}/EiRegisterParty", content=registering, headers=mine)
+        body = encode(Poll(ven_id="a"))
+        for headers in (theirs, {}, theirs, {}):
+            await http.post(f"{vtn.url}/OadrPoll", content=body, headers=headers)
+        assert (await http.post(f"{vtn.url}/OadrPoll", content=body, headers=mine)).status_code == 200
 
 
 @pytest.mark.parametrize("limit", ["address_per_s", "stranger_per_s"])
