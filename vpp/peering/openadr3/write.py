@@ -87,10 +87,10 @@ async def delete_object(
     Raises:
         NotFound: there is no such object of that kind and tenant.
     """
-    stored = await locked_object(connection, kind, object_id, tenant_id=tenant_id)
-    if kind is ObjectKind.PROGRAM:  # nobody reports on its events from now on: what is not seen would stay behind
+    if kind is ObjectKind.PROGRAM:  # before the program, in the order in which who reports on an event needs both
         events = select(objects.c.id).where(objects.c.program_id == object_id, objects.c.kind == ObjectKind.EVENT.value)
         await connection.execute(events.order_by(objects.c.number).with_for_update())
+    stored = await locked_object(connection, kind, object_id, tenant_id=tenant_id)
     for column, dependent in _DEPENDENTS.get(kind, ()):
         following = delete(objects).where(objects.c[column] == object_id, objects.c.kind == dependent.value)
         gone = [as_object(row) for row in await connection.execute(following.returning(*COLUMNS))]
