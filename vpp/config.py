@@ -75,6 +75,15 @@ class Settings(BaseSettings):
     openadr2_vtn_stranger_per_s: float = Field(
         50.0, ge=0, description="requests a second from one address that name no VEN registered here; 0 is no limit"
     )
+    openadr2_vtn_connections: int = Field(
+        10_000, ge=1, description="connections open at our 2.0b VTN at once; fewer where open files are fewer"
+    )
+    openadr2_vtn_connections_per_address: int = Field(
+        5_000, ge=1, description="of these from one address, unless it is a proxy named below"
+    )
+    openadr2_vtn_idle_s: float = Field(
+        120.0, ge=1, description="how long a connection is kept on which nothing is asked; longer than a proxy keeps it"
+    )
     openadr2_vtn_proxies: list[str] = Field(
         default_factory=list, description="addresses of proxies that end TLS before our VTN, as JSON"
     )
@@ -86,6 +95,12 @@ class Settings(BaseSettings):
     )
     openadr2_vtn_push_public_only: bool = Field(
         False, description="push to VENs at public addresses by https only, never into private networks"
+    )
+    serve_connections: int = Field(
+        5_000, ge=1, description="connections open at portal, API and OpenADR 3 VTN at once; fewer where open files are"
+    )
+    serve_connections_per_address: int = Field(
+        1_000, ge=1, description="of these from one address; behind a proxy, as many as in all"
     )
     openadr3_token_s: float = Field(3600.0, ge=60, le=86_400, description="how long an access token of ours is good")
     openadr3_oauth_issuer: str | None = Field(

@@ -12,17 +12,18 @@ from http import HTTPStatus
 from urllib.parse import unquote, urlsplit
 
 MAX_HEAD_BYTES = 24_576
-"""Request line and fields together, and what may follow the last chunk; a client certificate in PEM fits in."""
+"""Request line and fields together; a client certificate in PEM fits in."""
 MAX_FIELDS = 100
 MAX_CHUNKS = 4096
 """Of one body: each costs as much time as a message."""
-_MAX_SIZE_LINE = 256
+_MAX_SIZE_LINE = 16
 
 _FIELD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*\r\n"
-_HEAD = re.compile(rf"([A-Z]{{1,20}}) ([!-~]{{1,2000}}) HTTP/1\.([01])\r\n((?:{_FIELD})*)\r\n")
-_TRAILER = re.compile(rf"(?:{_FIELD})*\r\n".encode("latin-1"))
+_METHODS = "GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS"
+_TARGET = r"/[!-~]{0,2000}|https?://[!-~]{1,2000}"
+_HEAD = re.compile(rf"({_METHODS}) ({_TARGET}) HTTP/1\.([01])\r\n((?:{_FIELD})*)\r\n")
 _LENGTH = re.compile(r"[0-9]{1,12}")
-_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})[\t ]*(?:;[\t -~\x80-\xff]*)?")
+_CHUNK = re.compile(rb"[0-9A-Fa-f]{1,8}")
 _END = b"\r\n\r\n"
 _PHRASES = {each.value: each.phrase for each in HTTPStatus}
 _MORE_MAY_COME, _THE_LAST = "\r\n", "Connection: close\r\n\r\n"
@@ -170,12 +171,11 @@ class RequestReader:
 
     def _chunked(self) -> bytes | None:
         while (end := self._bytes.find(b"\r\n", 0, _MAX_SIZE_LINE)) >= 0:
-            match = _CHUNK.fullmatch(self._bytes, 0, end)
-            if match is None:
-                raise Unreadable(400, "a chunk without a size")
-            size = int(match[1], 16)
+            if _CHUNK.fullmatch(self._bytes, 0, end) is None:
+                raise Unreadable(400, "a chunk without a size, or with more than that")
+            size = int(self._bytes[:end], 16)
             if size == 0:
-                return self._trailer(end)
+                return self._end_of_chunks(end)
             if len(self._body) + size > self._max_body_bytes or self._chunks == MAX_CHUNKS:
                 raise Unreadable(413, "a body of too many bytes or chunks")
             stop = end + 2 + size
@@ -190,17 +190,14 @@ class RequestReader:
             raise Unreadable(400, "a chunk without a size")
         return None
 
-    def _trailer(self, begin: int) -> bytes | None:
-        """Take what follows the last chunk, whose line ends at `begin`; nothing there is of use to us."""
-        end = self._bytes.find(_END, begin, begin + MAX_HEAD_BYTES)
-        if end < 0:
-            if len(self._bytes) >= begin + MAX_HEAD_BYTES:
-                raise Unreadable(431, f"a trailer of more than {MAX_HEAD_BYTES} bytes")
+    def _end_of_chunks(self, begin: int) -> bytes | None:
+        """Take the end of the last chunk, whose line ends at `begin`; nobody has a use for fields after it."""
+        if len(self._bytes) < begin + len(_END):
             return None
-        if _TRAILER.fullmatch(self._bytes, begin + 2, end + 4) is None:
-            raise Unreadable(400, "a trailer that is none")
+        if not self._bytes.startswith(_END, begin):
+            raise Unreadable(400, "fields after the last chunk, which are not taken")
         body = bytes(self._body)
-        del self._bytes[: end + 4]
+        del self._bytes[: begin + len(_END)]
         self._body, self._chunks = bytearray(), 0
         return body
 

@@ -1,9 +1,13 @@
 """Room bootstrap: the process of portal, API and OpenADR 3 VTN (`vpp serve`)."""
 
+import asyncio
+
 import uvicorn
 from fastapi import FastAPI
 
+from vpp.bootstrap.bounded_http import HttpBounds, bounded_http
 from vpp.bootstrap.changes import changes_for
+from vpp.bootstrap.connections import room_for
 from vpp.bootstrap.frame import clock_for, open_store
 from vpp.bootstrap.notify import callback_check, notifiers_for
 from vpp.bootstrap.openadr3 import openadr3_vtn
@@ -37,6 +41,13 @@ async def serve(settings: Settings, *, host: str, port: int) -> None:
         )  # fmt: skip
         app.state.adapter_names = frozenset(ADAPTERS)
         server = uvicorn.Server(
-            uvicorn.Config(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=5)
+            uvicorn.Config(
+                app, host=host, port=port, http=_bounded(settings), log_level="warning", timeout_graceful_shutdown=5
+            )
         )
         await server.serve()
+
+
+def _bounded(settings: Settings) -> type[asyncio.Protocol]:
+    most = room_for(settings.serve_connections, process="serve")
+    return bounded_http(HttpBounds(connections=most, per_address=settings.serve_connections_per_address))

@@ -14,6 +14,7 @@ from market.openadr2.push import Openadr2Pusher
 from market.openadr2.rendering import Renderer, can_say
 from market.openadr2.tls import server_context
 from market.openadr2.vtn import Openadr2Vtn, VtnOptions
+from vpp.bootstrap.connections import room_for
 from vpp.bootstrap.frame import clock_for, open_store, until_stopped, watched_loops
 from vpp.bootstrap.replays import ValkeyReplay
 from vpp.config import Settings
@@ -48,14 +49,17 @@ async def vtn2(settings: Settings, *, host: str, port: int, with_parent: int | N
             watched, signer = WatchedClock(clock, pulse, "vtn"), _signer(settings, clock)
             messages = SqlMessageLog(store, clock, days=settings.message_log_days, rows=settings.message_log_rows)
             desk = vtn2_desk(settings, store, watched)
+            at_once = room_for(settings.openadr2_vtn_connections, process="vtn")
             server = Openadr2Vtn(
-                desk, clock, _options(settings), messages=messages, signer=signer, replay=ValkeyReplay(store)
+                desk, clock, _options(settings, at_once), messages=messages, signer=signer, replay=ValkeyReplay(store)
             )
             pusher = Openadr2Pusher(clock, Renderer(signer), messages=messages, tls=_client_tls(settings))
             public_only = settings.openadr2_vtn_push_public_only
             allowed = CallbackGuard(AddressRules()).destination if public_only else pushable
             pushing = PushLoop(desk, pusher, allowed=allowed)
             await desk.open()
+            if desk.registered > at_once:
+                log.warning("more VENs are registered than can be connected", vens=desk.registered, at_once=at_once)
             gc.collect()
             sys.setswitchinterval(SWITCH_S)
             gc.freeze()  # what is there now stays: looking through it again and again costs a tenth of every poll
@@ -93,8 +97,11 @@ async def watch_parent(parent: int) -> None:
         await asyncio.sleep(PARENT_EVERY_S)
 
 
-def _options(settings: Settings) -> VtnOptions:
+def _options(settings: Settings, at_once: int) -> VtnOptions:
     return VtnOptions(
+        max_connections=at_once,
+        max_per_address=settings.openadr2_vtn_connections_per_address,
+        idle_s=settings.openadr2_vtn_idle_s,
         ven_per_s=settings.openadr2_vtn_ven_per_s,
         address_per_s=settings.openadr2_vtn_address_per_s,
         stranger_per_s=settings.openadr2_vtn_stranger_per_s,

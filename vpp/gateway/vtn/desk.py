@@ -117,11 +117,19 @@ class VtnDesk:
         await self.room.keeper.load()
 
     async def run(self) -> None:
-        """Hear of what others change until cancelled."""
+        """Hear of what others change, and tell the reports that fall due, until cancelled."""
+        telling = asyncio.create_task(tell_reports(self.room), name="vtn reports")
         try:
             await self.room.keeper.run()
         finally:
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
             await asyncio.shield(self.room.writer.close())
+
+    @property
+    def registered(self) -> int:
+        """How many VENs are registered."""
+        return sum(ven.is_registered for ven in self.room.view.vens.values())
 
     def party(self, ven_id: str | None) -> Openadr2Party | None:
         """Return what the wire must know of a VEN."""
