@@ -117,13 +117,10 @@ class VtnDesk:
         await self.room.keeper.load()
 
     async def run(self) -> None:
-        """Hear of what others change, and tell the reports that fall due, until cancelled."""
-        telling = asyncio.create_task(tell_reports(self.room), name="vtn reports")
+        """Hear of what others change until cancelled."""
         try:
             await self.room.keeper.run()
         finally:
-            telling.cancel()
-            await asyncio.gather(telling, return_exceptions=True)
             await asyncio.shield(self.room.writer.close())
 
     @property
