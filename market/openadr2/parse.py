@@ -11,6 +11,7 @@ import os
 import re
 from dataclasses import dataclass
 from importlib.util import find_spec
+from threading import Lock
 from typing import Any
 
 from lxml import etree
@@ -35,6 +36,7 @@ def _schema_dir() -> str:
 
 _SCHEMA_DIR = _schema_dir()
 _SCHEMA = etree.XMLSchema(etree.parse(os.path.join(_SCHEMA_DIR, "oadr_20b.xsd")))
+_ONE_AT_A_TIME = Lock()
 _ISO = etree.parse(os.path.join(_SCHEMA_DIR, "oadr_ISO_ISO3AlphaCurrencyCode_20100407.xsd"))
 CURRENCIES = frozenset(found.get("value") for found in _ISO.iterfind(f".//{_XSD}enumeration"))
 """Currency codes the schema knows."""
@@ -168,9 +170,10 @@ def schema_error(root: Any) -> tuple[int, str] | None:
 
     454 where a value is none of those allowed, 459 where elements are missing or do not belong there.
     """
-    if _SCHEMA.validate(root.getroottree()):
-        return None
-    error = _SCHEMA.error_log[0]
+    with _ONE_AT_A_TIME:  # the log of errors is the schema's, not the call's
+        if _SCHEMA.validate(root.getroottree()):
+            return None
+        error = _SCHEMA.error_log[0]
     by_value = error.type_name.startswith((*_VALUE_ERRORS, *_FURTHER_VALUE_ERRORS))
     return INVALID_DATA if by_value else COMPLIANCE_ERROR, f"line {error.line}: {error.message}"
 

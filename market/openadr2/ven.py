@@ -22,7 +22,7 @@ from market.openadr2.codec import (
     fingerprint_of,
     kind_of,
 )
-from market.openadr2.parse import MAX_BODY_BYTES
+from market.openadr2.parse import Limits
 from vpp.domain import openadr2 as m
 from vpp.domain.errors import InvalidRequest, PeerRefused, PeerUnreachable, RegistrationLost
 from vpp.domain.openadr2 import NOT_REGISTERED, Openadr2Message, Response
@@ -32,6 +32,10 @@ from vpp.domain.ven import Heard
 from vpp.ports import Clock, MessageLog
 
 TIMEOUT_S = 15.0
+ANSWERS = Limits(body_bytes=16_000_000, elements=1_000_000)
+"""A distribution holds every event there is: forty price curves of a day alone make a megabyte."""
+_LONG = 100_000
+"""Bytes from which on an answer is read in a thread, so that the other VTNs' loops go on."""
 
 _SERVICE: dict[type, str] = {
     m.QueryRegistration: "EiRegisterParty",
@@ -118,7 +122,12 @@ class Openadr2Client:
         self._note(Direction.OUT, kind, "", body)
         try:
             status, told_at, answer = await self._post(_SERVICE[type(message)], body)
-            heard = self._read(kind, status, answer)
+            is_long = len(answer) > _LONG
+            heard = (
+                await asyncio.to_thread(self._read, kind, status, answer)
+                if is_long
+                else self._read(kind, status, answer)
+            )
         except PeerUnreachable as error:
             self._note(Direction.IN, kind, "failed", b"", str(error))
             raise
@@ -141,7 +150,7 @@ class Openadr2Client:
         if not answer:  # some VTNs answer an acknowledgement with nothing
             return None
         try:
-            return decode(answer, verify=self._verifier)
+            return decode(answer, verify=self._verifier, limits=ANSWERS)
         except Refused as error:
             raise PeerUnreachable(f"{self.name} answered {kind} with what we refuse: {error}") from error
 
@@ -165,8 +174,8 @@ class Openadr2Client:
                 self._check_pin(response)
                 async for chunk in response.aiter_raw():  # what is packed could unpack to anything
                     content += chunk
-                    if len(content) > MAX_BODY_BYTES:
-                        raise PeerUnreachable(f"{self.name} answered with more than {MAX_BODY_BYTES} bytes")
+                    if len(content) > ANSWERS.body_bytes:
+                        raise PeerUnreachable(f"{self.name} answered with more than {ANSWERS.body_bytes} bytes")
                 return response.status_code, _date_of(response), bytes(content)
         except (httpx.HTTPError, TimeoutError, ssl.SSLError) as error:
             raise PeerUnreachable(f"{self.name} not reached: {type(error).__name__} {error}") from error
@@ -202,7 +211,7 @@ def _date_of(response: httpx.Response) -> datetime | None:
     """Return the VTN's clock at its answer, to the second."""
     try:
         return as_utc(parsedate_to_datetime(response.headers["date"]))
-    except (KeyError, ValueError, TypeError, InvalidRequest):
+    except (KeyError, ValueError, TypeError, OverflowError, InvalidRequest):
         return None
 
 

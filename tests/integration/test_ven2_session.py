@@ -95,9 +95,11 @@ async def test_a_registration_the_utility_ends_is_confirmed_and_asked_for_again_
 ) -> None:
     vtn.tell(grid_event("E1", present.now() + HOUR, 400.0))
     await ven.step()
+    vtn.queue.append(m.CancelRegistration(request_id="x0", registration_id="reg-8", ven_id="ven-7"))
     vtn.queue.append(m.CancelRegistration(request_id="x1", registration_id="reg-7", ven_id="ven-7"))
     await ven.step()
-    (confirmed,) = vtn.all(m.CanceledRegistration)
+    not_ours, confirmed = vtn.all(m.CanceledRegistration)
+    assert (not_ours.response.code, not_ours.registration_id) == (m.INVALID_ID, "reg-8")
     assert (confirmed.response.request_id, confirmed.registration_id) == ("x1", "reg-7")
     async with fleet_store.begin() as connection:
         assert (await connection.execute(select(openadr2_registration))).all() == []

@@ -1,11 +1,13 @@
 """The VEN's wire: mutual TLS, a pinned certificate, signatures both ways with a stock VTN, and a hostile one."""
 
 import ssl
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import httpx
 import pytest
 from aiohttp import web
 from openleadr import OpenADRServer
@@ -15,12 +17,15 @@ from sqlalchemy import select
 
 from market.openadr2 import Openadr2Client
 from market.openadr2.codec import Signer, encode
+from market.openadr2.ven import _date_of
 from tests.builders_gateway import add_tenant, dispatch_event, running_ven, stock_vtn
 from tests.builders_pki import Certified, TestAuthority
 from tests.builders_ven2 import OK, ScriptedVtn, grid_event
-from tests.clock import FixedClock
+from tests.clock import NOON, FixedClock
 from vpp.domain import openadr2 as m
 from vpp.domain.errors import InvalidRequest, PeerRefused, PeerUnreachable
+from vpp.domain.grid_event import EventStatus
+from vpp.domain.openadr2 import DistributedEvent
 from vpp.domain.peer import Direction, Protocol
 from vpp.store.engine import Store
 from vpp.store.tables.commitments import commitment
@@ -224,6 +229,23 @@ async def test_a_hostile_vtn_is_refused_and_its_next_honest_word_is_heard(
         vtn.tell(grid_event("E1", present.now() + HOUR, 400.0))
         await ven.step()
         assert ("E1", 0, "in", 200) in vtn.opts
+
+
+async def test_a_utility_may_tell_more_than_a_megabyte_of_events() -> None:
+    curve = grid_event("price", NOON, *[float(n) for n in range(96)])
+    told = tuple(DistributedEvent(event=replace(curve, event_id=f"p{n}"), status=EventStatus.FAR) for n in range(45))
+    async with ScriptedVtn().serving() as vtn:
+        vtn.queue.append(m.DistributeEvents(request_id="1", vtn_id="Utility2", events=told))
+        client = Openadr2Client("utility", vtn.url, timeout_s=5.0)
+        heard = (await client.ask(POLL)).message
+        await client.close()
+    assert isinstance(heard, m.DistributeEvents)
+    assert len(heard.events) == 45
+
+
+@pytest.mark.parametrize("date", ["Fri, 31 Dec 9999 23:59:59 -2359", "Mon, 99 Foo 2026", "", "0"])
+def test_a_time_that_cannot_be_is_no_time(date: str) -> None:
+    assert _date_of(httpx.Response(200, headers={"date": date})) is None
 
 
 class HeardLog:

@@ -122,18 +122,23 @@ class Session:
         return Registration(heard.ven_id, heard.registration_id, poll_s, heard.vtn_id or None)
 
     async def ended_by_vtn(self, registered: Registration, message: CancelRegistration) -> None:
-        """Our part in events already taken goes on; at the next round we ask to be let in again."""
+        """Our part in events already taken goes on; at the next round we ask to be let in again.
+
+        A registration that is not ours does not end ours.
+        """
+        if message.registration_id != registered.registration_id or message.ven_id not in (None, registered.ven_id):
+            log.warning("another registration than ours was ended", source=self.name)
+            await self._confirm_end(message, Response(INVALID_ID, "registrationID is not ours", message.request_id))
+            return
         async with self._store.begin() as connection:
             await registration.forget_registration(connection, self.name)
         self.registration = None
         log.warning("registration ended by the utility", source=self.name)
-        await self.ask(
-            CanceledRegistration(
-                response=Response(request_id=message.request_id),
-                registration_id=registered.registration_id,
-                ven_id=registered.ven_id,
-            )
-        )
+        await self._confirm_end(message, Response(request_id=message.request_id), registered.ven_id)
+
+    async def _confirm_end(self, message: CancelRegistration, response: Response, ven_id: str | None = None) -> None:
+        registration_id = message.registration_id
+        await self.ask(CanceledRegistration(response=response, registration_id=registration_id, ven_id=ven_id))
 
     async def leave(self) -> None:
         """End the registration from our side; a VTN that cannot be told does not stop us."""
