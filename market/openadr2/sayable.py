@@ -6,7 +6,7 @@ Found by writing the event and reading it again: each field that then means some
 from market.openadr2.codec import Refused, decode, encode
 from vpp.domain.errors import InvalidRequest
 from vpp.domain.grid_event import EventStatus, GridEvent, Unsaid
-from vpp.domain.grid_event_diff import differences
+from vpp.domain.grid_event_diff import losses
 from vpp.domain.openadr2 import DistributedEvent, DistributeEvents
 
 _WHY = {
@@ -35,7 +35,7 @@ def unsaid_in_openadr2(event: GridEvent) -> tuple[Unsaid, ...]:
     except Refused as error:
         return (Unsaid("event", event.event_id, f"not told in 2.0b at all: {error.reason}"),)
     assert isinstance(back, DistributeEvents)  # noqa: S101 - what was written above
-    return tuple(Unsaid(each.field, each.before, _why(each.field)) for each in differences(event, back.events[0].event))
+    return tuple(Unsaid(each.field, each.before, _why(each.field)) for each in losses(event, back.events[0].event))
 
 
 def _why(path: str) -> str:

@@ -30,7 +30,7 @@ from market.openadr3.events_in import read_event
 from market.openadr3.events_out import write_event
 from vpp.domain.errors import InvalidRequest
 from vpp.domain.grid_event import GridEvent, Point, Unsaid
-from vpp.domain.grid_event_diff import differences
+from vpp.domain.grid_event_diff import losses
 from vpp.domain.openadr3 import VERSION
 
 VTN_SETS = ("id", "createdDateTime", "modificationDateTime", "objectType")
@@ -110,7 +110,7 @@ def to_openadr3(
         event_id=event.event_id,
         received_at=event.modified_at or event.created_at,
     )
-    unsaid = tuple(Unsaid(each.field, each.before, _why(each.field)) for each in differences(event, again))
+    unsaid = tuple(Unsaid(each.field, each.before, _why(each.field)) for each in losses(event, again))
     return body, unsaid
 
 

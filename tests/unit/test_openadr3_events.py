@@ -14,7 +14,7 @@ from tests.builders_downstream import HOUR, START_AT, a_series, an_event
 from tests.shared_data import shared_vectors
 from vpp.domain.errors import InvalidRequest
 from vpp.domain.grid_event import GridEvent, Point, Series, SeriesInterval, SeriesType, Target, TargetKind
-from vpp.domain.grid_event_diff import differences
+from vpp.domain.grid_event_diff import differences, losses
 from vpp.domain.target_text import target_of_text, target_text
 
 TOLD_AT = datetime(2026, 8, 19, 20, tzinfo=UTC)
@@ -295,7 +295,7 @@ def test_what_openadr3_cannot_say_is_named_field_by_field() -> None:
         "is_test", "answer_wanted", "notification", "ramp_up", "recovery", "modification_reason", "duration",
         "extras.vtn", "series[0].series_id", "series[0].current", "series[0].targets", "series[2].currency",
     }  # fmt: skip
-    assert set(unsaid) == {each.field for each in differences(event, back)}
+    assert set(unsaid) == {each.field for each in losses(event, back)}
     body, reasons = to_openadr3(event, program_id="p")
     assert "id" not in body
     assert all(each.why for each in reasons)
@@ -340,7 +340,7 @@ def any_event(draw: st.DrawFn) -> GridEvent:
 @settings(max_examples=100, deadline=None)
 def test_exactly_what_differs_after_a_trip_is_named(event: GridEvent, version: str) -> None:
     back, unsaid = again(event, version)
-    assert set(unsaid) == {each.field for each in differences(event, back)}
+    assert set(unsaid) == {each.field for each in losses(event, back)}
     once_more, lost = again(back, version)
     assert not differences(back, once_more), "what came once comes again"
     assert not lost
@@ -386,7 +386,7 @@ def test_any_event_object_comes_back_with_nothing_lost(body: dict[str, Any]) -> 
     event = read(body)
     back, unsaid = again(event)
     lost = set(unsaid)
-    assert lost == {each.field for each in differences(event, back)}
+    assert lost == {each.field for each in losses(event, back)}
     assert all(field.endswith(("intervals.uid", "duration", "intervals")) for field in lost), lost
     if "duration" not in body:
         assert not lost, body

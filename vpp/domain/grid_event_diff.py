@@ -36,6 +36,17 @@ def differences(before: GridEvent, after: GridEvent) -> tuple[Difference, ...]:
     return tuple(_fields(before, after))
 
 
+def losses(before: GridEvent, again: GridEvent) -> tuple[Difference, ...]:
+    """Return what of `before` a protocol did not carry; `again` is what was read back from what it wrote.
+
+    An extra that only the reading back made, as the details of a report that was wanted, is nothing lost.
+    """
+    own = {f"extras.{key}" for key in before.extras}
+    return tuple(
+        each for each in differences(before, again) if not each.field.startswith("extras.") or each.field in own
+    )
+
+
 def _fields(before: GridEvent, after: GridEvent) -> Iterator[Difference]:
     for name in _PLAIN:
         yield from _one(name, getattr(before, name), getattr(after, name))
