@@ -2,7 +2,7 @@
 
 import re
 
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, Locator, expect
 
 from tests.browser.conftest import Visitor, serving, visiting
 from tests.builders_grid_events import EVENT, a_dispatch, a_sending_world, answered, reported, sending_portal, told
@@ -33,7 +33,7 @@ async def _life_of_an_event(visitor: Visitor) -> None:
     page = visitor.page
     await visitor.see("/operator/grid-events")
     await page.get_by_role("link", name="Evening peak").click()
-    await expect(page.locator("[data-delivery] canvas")).to_be_visible()
+    await expect(page.locator("[data-delivery] svg .line-2")).to_be_visible()
     await visitor.check()
     await visitor.see("/operator/grid-events/new")
     await page.get_by_label("Programme or market context").fill("http://utility/peak")
@@ -48,18 +48,32 @@ async def _life_of_an_event(visitor: Visitor) -> None:
     await page.locator("[data-row]").last.get_by_label("Value").fill("12.5")
     await page.locator("[data-row]").nth(1).get_by_role("button").click()
     await expect(page.locator("[data-row]")).to_have_count(4)
+    await _paste(page.locator("[data-row]").last.get_by_label("Value"), "10\n11.5\n9")
+    await expect(page.locator("[data-row]")).to_have_count(6)
+    await expect(page.locator("[data-row]").last.get_by_label("Minutes")).to_have_value("30")
     await page.get_by_label("north").check()
     await page.get_by_label("Ramp-up").fill("15")
     await page.get_by_role("button", name="Preview").click()
     await expect(page.locator("#preview")).to_contain_text("OpenADR 3 has no ramp-up")
     await expect(page.locator("#preview")).to_contain_text("Not told in 2.0b at all", ignore_case=True)
     await visitor.check()
+    await expect(page.locator("#preview svg .line-1")).to_be_visible()
     await page.get_by_role("button", name="Send the event").click()
     await page.wait_for_url(re.compile("/event/"))
-    await expect(page.locator("main")).to_contain_text("12.5")
+    await page.get_by_text("4 intervals").click()
+    await expect(page.locator("main")).to_contain_text("11.5")
     await visitor.check()
     await page.get_by_text("Cancel this event").click()
     await page.get_by_label("It is cancelled for everybody").check()
     await page.get_by_role("button", name="Cancel the event").click()
     await expect(page.get_by_role("link", name="Call again")).to_be_visible()
     await visitor.check()
+
+
+async def _paste(place: Locator, text: str) -> None:
+    """Paste as from a spreadsheet, without the machine's clipboard."""
+    await place.evaluate(
+        "(place, text) => { const clipboardData = new DataTransfer(); clipboardData.setData('text', text);"
+        " place.dispatchEvent(new ClipboardEvent('paste', { clipboardData, bubbles: true, cancelable: true })); }",
+        text,
+    )

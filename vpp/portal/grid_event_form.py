@@ -170,7 +170,7 @@ def _series(form: Typed, start_at: datetime) -> Series:
             raise InvalidRequest("rows", number, f"nothing after interval {number - 1}, which has no end")
         length = _length(minutes, f"interval {number}")
         if length is None:
-            raise InvalidRequest("rows", minutes, f"minutes in interval {number}; 0 has no end")
+            raise InvalidRequest("rows", minutes, f"interval {number} needs its minutes; 0 is without an end")
         try:
             values = read_values(signal.kind, value, f"interval {number}")
         except InvalidRequest as error:

@@ -4,7 +4,7 @@ Mounted by `app.create_app`. Every change is a POST of a form; a form sent twice
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -37,6 +37,7 @@ from vpp.portal.paging import DEFAULT, FARTHEST
 from vpp.portal.queries_events import fleet_zone
 from vpp.portal.render import page
 from vpp.portal.signals import HINTS, SIGNALS, title_of, value_words
+from vpp.portal.step_chart import StepChart, step_chart, steps_of
 
 router = APIRouter(prefix="/operator/grid-events", include_in_schema=False)
 Operator = Annotated[Subject, Depends(require_role("operator"))]
@@ -111,7 +112,8 @@ async def preview(request: Request, context: Ctx, subject: Operator) -> Response
     unsaid: Mapping[Protocol, Sequence[Unsaid]] = {}
     if event is not None:
         unsaid = unsaid_of(event, telling(context)["translator"])
-    values = {"event": event, "wrong": wrong.by_field, "unsaid": unsaid, "zone": zone, **_words()}
+    pictures = _pictures(event, context.clock.now()) if event is not None else []
+    values = {"event": event, "pictures": pictures, "wrong": wrong.by_field, "unsaid": unsaid, "zone": zone, **_words()}
     return page(request, "grid_event_preview.html", values, subject=subject)
 
 
@@ -187,9 +189,11 @@ async def one(request: Request, context: Ctx, subject: Operator, event_id: str) 
     values = {
         "view": view,
         "event": event,
+        "pictures": _pictures(event, now),
+        "editable": typed_of(event, zone) is not None,
         "status": event.status_at(now),
         "unsaid": unsaid_of(event, telling(context)["translator"]),
-        "chart": view.chart(zone, now) if any(step.delivered_kw is not None for step in view.steps) else None,
+        "chart": view.chart(now),
         "open": event.status_at(now) not in (EventStatus.COMPLETED, EventStatus.CANCELLED),
         "address": address(event_id),
         "zone": zone,
@@ -206,13 +210,26 @@ def address(event_id: str) -> str:
 
 def signal_words(series: Series) -> str:
     """`Dispatch: consumption to hold, kW`."""
+    unit = unit_words(series)
+    return f"{title_of(series.type, series.name)}{f', {unit}' if unit else ''}"
+
+
+def unit_words(series: Series) -> str:
+    """`USD/kWh`, `kW`, or nothing."""
     unit = _UNITS.get(series.unit or "", series.unit or "")
-    both = "/".join(part for part in (series.currency or "", unit) if part)
-    return f"{title_of(series.type, series.name)}{f', {both}' if both else ''}"
+    return "/".join(part for part in (series.currency or "", unit) if part)
+
+
+def _pictures(event: GridEvent, now: datetime) -> list[tuple[Series, StepChart | None]]:
+    """Each signal with its picture; None for one whose values are no single numbers."""
+    return [(series, step_chart({"": steps_of(series, end_at=event.end_at)}, now=now)) for series in event.series]
 
 
 def _words() -> dict[str, Any]:
-    return {"signal_words": signal_words, "value_words": value_words, "address_of": address, "path_of": PATH}
+    return {
+        "signal_words": signal_words, "unit_words": unit_words, "value_words": value_words, "address_of": address,
+        "path_of": PATH,
+    }  # fmt: skip
 
 
 async def _typed(request: Request) -> tuple[Typed, bool]:

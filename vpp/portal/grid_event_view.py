@@ -12,15 +12,17 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from vpp.domain.grid_event import GridEvent, Series, SeriesType
+from vpp.domain.grid_event import GridEvent, Series, SeriesType, TargetKind
 from vpp.domain.grid_event_diff import Difference, differences
+from vpp.domain.peer import PeerRole, Protocol
 from vpp.domain.time import Interval
-from vpp.peering import Downstream, VenAnswer, event_answers, list_versions, load_downstream
+from vpp.peering import Downstream, VenAnswer, event_answers, list_peers, list_versions, load_downstream
 from vpp.portal.queries_downstream import ReportedPower, Ven3State, reported_powers, ven3_states
+from vpp.portal.step_chart import MOST_STEPS, StepChart, step_chart
+from vpp.portal.step_chart import Step as ChartStep
 
 _EXPECTS = (SeriesType.DISPATCH_SETPOINT, SeriesType.DISPATCH_SETPOINT_RELATIVE)
 BEFORE = timedelta(hours=1)
-MOST_STEPS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +66,21 @@ class GridEventView:
     deliveries: list[VenDelivery]
     relative: bool
     expecting: bool
+    not_told: list[str]
 
-    def chart(self, zone: str, now: datetime) -> dict[str, object]:
-        """The steps as columns to draw, the last one closed."""
-        edges = [*self.steps, self.steps[-1]] if self.steps else []
-        at_s = [step.interval.start_at.timestamp() for step in self.steps]
-        return {
-            "zone": zone,
-            "now_s": now.timestamp(),
-            "at_s": [*at_s, self.steps[-1].interval.end_at.timestamp()] if self.steps else [],
-            "expected_kw": [step.expected_kw for step in edges],
-            "delivered_kw": [step.delivered_kw for step in edges],
-        }
+    @property
+    def silent(self) -> list[str]:
+        """Who has the event and is expected to deliver, and has reported nothing."""
+        return [one.name for one in self.deliveries if one.expected_kwh is not None and one.delivered_kwh is None]
+
+    def chart(self, now: datetime) -> StepChart | None:
+        """Expected and delivered power as a picture; None where nobody has delivered anything that is known."""
+        if all(step.delivered_kw is None for step in self.steps):
+            return None
+        delivered = [ChartStep(step.interval, step.delivered_kw) for step in self.steps]
+        expected = [ChartStep(step.interval, step.expected_kw) for step in self.steps]
+        lines = {"Delivered": delivered, "Expected": expected} if self.expecting else {"Delivered": delivered}
+        return step_chart(lines, now=now)
 
 
 async def read_view(connection: AsyncConnection, event_id: str, *, tenant_id: str, at: datetime) -> GridEventView:
@@ -101,8 +106,9 @@ async def read_view(connection: AsyncConnection, event_id: str, *, tenant_id: st
             end_at=windows[-1].end_at,
             openadr3_id=found.openadr3_id,
         )
-    asked = _asked(answers, vens3)
-    steps, deliveries = compare(series, windows, powers, asked, at=at)
+    having = {each.name for each in answers} | {each.name for each in vens3 if each.can_see}
+    powers = [each for each in powers if each.ven in having]
+    steps, deliveries = compare(series, windows, powers, _asked(answers, vens3), at=at)
     return GridEventView(
         found=found,
         answers=answers,
@@ -112,6 +118,7 @@ async def read_view(connection: AsyncConnection, event_id: str, *, tenant_id: st
         deliveries=deliveries,
         relative=series is not None and series.type is SeriesType.DISPATCH_SETPOINT_RELATIVE,
         expecting=series is not None,
+        not_told=await _not_told(connection, event, {each.peer_id for each in answers}, tenant_id=tenant_id),
     )
 
 
@@ -204,6 +211,22 @@ def _expected(series: Series | None) -> dict[datetime, float]:
 def _asked(answers: Sequence[VenAnswer], vens3: Sequence[Ven3State]) -> set[str]:
     told = {each.name for each in answers if each.told_at is not None and each.opt_in is not False}
     return told | {each.name for each in vens3 if each.can_see and (each.asked_at is not None or each.reports)}
+
+
+async def _not_told(connection: AsyncConnection, event: GridEvent, told: set[str], *, tenant_id: str) -> list[str]:
+    """Return the VENs of 2.0b the event names, by themselves or by group, that have not fetched it."""
+    vens = await list_peers(connection, tenant_id=tenant_id, protocol=Protocol.OPENADR2, role=PeerRole.VEN)
+    named = {(target.kind, target.value) for target in event.targets}
+    return [
+        ven.name
+        for ven in vens
+        if ven.id not in told
+        and (
+            not named
+            or (TargetKind.VEN, ven.party_id) in named
+            or any((TargetKind.GROUP, group) in named for group in ven.groups)
+        )
+    ]
 
 
 def _versions(listed: Sequence[tuple[GridEvent, datetime]]) -> list[Version]:

@@ -1,8 +1,9 @@
 """Jinja templates to answers, and the words and units numbers are shown in. Called by every page router."""
 
 import hashlib
+import re
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from functools import cache
 from itertools import groupby
@@ -89,6 +90,11 @@ def energy(energy_kwh: float | None) -> str:
     return f"{number(float(energy_kwh), digits)} kWh"
 
 
+def figure(value: float) -> str:
+    """A number with the digits that count, at most three behind the point."""
+    return number(value, 3).rstrip("0").rstrip(".")
+
+
 def percent(fraction: float | None, digits: int = 0) -> str:
     """A share of one as percent."""
     return UNKNOWN if fraction is None else f"{number(percent_from_fraction(float(fraction)), digits)}{_THIN}%"
@@ -158,11 +164,22 @@ def clock(at: datetime, zone: str) -> str:
     return at.astimezone(ZoneInfo(zone)).strftime("%H:%M")
 
 
+def tick(at: datetime, zone: str, length: timedelta) -> str:
+    """`16:00` below a chart of at most two days, `19 Aug` below a longer one."""
+    return at.astimezone(ZoneInfo(zone)).strftime("%H:%M" if length <= timedelta(days=2) else "%d %b")
+
+
 def window(start_at: datetime, end_at: datetime, zone: str) -> str:
     """`Wed 19 Aug 2026, 16:00 to 20:00 PDT`; the date again where the end is on another day."""
     start, end = start_at.astimezone(ZoneInfo(zone)), end_at.astimezone(ZoneInfo(zone))
     last = "%H:%M" if start.date() == end.date() else "%a %d %b, %H:%M"
     return f"{start:%a %d %b %Y, %H:%M} to {end.strftime(last)} {end:%Z}"
+
+
+def field_words(path: str) -> str:
+    """`series[1].unit` of an event as a person reads it: `signal 2, unit`."""
+    path = re.sub(r"series\[(\d+)\]", lambda found: f"signal {int(found[1]) + 1}", path.removeprefix("extras."))
+    return path.replace(".", ", ").replace("_", " ")
 
 
 def age(seconds: float | None) -> str:
@@ -176,8 +193,8 @@ def age(seconds: float | None) -> str:
 
 
 _FILTERS = (
-    number, power, megawatts, mw, energy, as_energy, percent, money, price, per_kwh, plain,
-    method, days, month, local, clock, window, age,
+    number, power, megawatts, mw, energy, as_energy, figure, percent, money, price, per_kwh, plain,
+    method, days, month, local, clock, tick, window, field_words, age,
 )  # fmt: skip
 
 

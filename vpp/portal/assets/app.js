@@ -1,4 +1,4 @@
-// Every page: htmx, the owner's reserve slider, the form of an event, and its chart.
+// Every page: htmx, the owner's reserve slider and the form of an event.
 import htmx from "htmx.org";
 import { wireCompose } from "./compose.js";
 import { wireReserves } from "./reserve.js";
@@ -7,11 +7,6 @@ htmx.onLoad((root) => {
   wireReserves(root);
   wireCompose(root);
 });
-
-// Charts are fetched only where a page has one.
-for (const box of document.querySelectorAll("[data-delivery]")) {
-  import("./delivery.js").then(({ DeliveryChart }) => new DeliveryChart(box, JSON.parse(box.dataset.delivery)));
-}
 
 // An answer that is a problem is said where it happened, never swallowed.
 document.addEventListener("htmx:responseError", (event) => say(event.detail.elt, problemOf(event.detail.xhr)));

@@ -1,4 +1,6 @@
 // The form of an event: intervals are added and removed, and only what the chosen signal has is asked for.
+const MOST_ROWS = 300;
+
 export function wireCompose(root) {
   const form = root.matches?.("[data-compose]") ? root : root.querySelector("[data-compose]");
   if (!form || form.dataset.wired) return;
@@ -11,6 +13,7 @@ export function wireCompose(root) {
     event.preventDefault();
     addRow(form);
   });
+  form.addEventListener("paste", (event) => pasteColumn(form, event));
   form.addEventListener("click", (event) => {
     const button = event.target.closest("[data-remove]");
     if (button) removeRow(form, button.closest("[data-row]"));
@@ -44,6 +47,25 @@ function addRow(form) {
   rows.append(fresh);
   showRemovers(form);
   fresh.querySelector("[name=value]").focus();
+}
+
+// A column of a spreadsheet fills one interval a line from where it is pasted, each as long as the one above.
+function pasteColumn(form, event) {
+  const row = event.target.closest("[data-row]");
+  const lines = (event.clipboardData?.getData("text") ?? "").trim().split(/\r?\n/).slice(0, MOST_ROWS);
+  if (!row || !event.target.matches("[name=value]") || lines.length < 2) return;
+  event.preventDefault();
+  const rows = () => [...form.querySelectorAll("[data-row]")];
+  const first = rows().indexOf(row);
+  let minutes = row.querySelector("[name=minutes]").value || rows()[first - 1]?.querySelector("[name=minutes]").value || "";
+  lines.forEach((line, index) => {
+    if (!rows()[first + index]) addRow(form);
+    const place = rows()[first + index];
+    const length = place.querySelector("[name=minutes]");
+    length.value ||= minutes;
+    minutes = length.value;
+    place.querySelector("[name=value]").value = line.trim();
+  });
 }
 
 function removeRow(form, row) {
