@@ -84,6 +84,16 @@ class Door:
             raise NotReady("the VTN does not listen yet")
         return int(self._server.sockets[0].getsockname()[1])
 
+    @property
+    def open_now(self) -> int:
+        """How many connections are open."""
+        return len(self._open)
+
+    @property
+    def held_bytes(self) -> int:
+        """How much has come on all of them that was not answered yet."""
+        return sum(each.held_bytes for each in self._open)
+
     async def start(self, *, host: str, port: int, tls: ssl.SSLContext | None) -> None:
         """Listen.
 
@@ -172,6 +182,11 @@ class Connection(asyncio.Protocol):
         self._answering = self._ending = self._is_long = self._paused = self._stalled = False
         self.transport: asyncio.Transport
         self.address, self.due_s = "", 0.0
+
+    @property
+    def held_bytes(self) -> int:
+        """How much has come that was not answered yet."""
+        return self._reader.held_bytes
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Come in, or be turned away."""
