@@ -19,7 +19,7 @@ from tests.builders_vtn2_certs import authority, party, stranger
 from tests.clock import FixedClock
 from vpp.bootstrap.replays import ValkeyReplay
 from vpp.domain.errors import InvalidRequest
-from vpp.domain.openadr2 import NOT_REGISTERED, Acknowledge, CreateRegistration, Poll, RequestEvents
+from vpp.domain.openadr2 import NOT_REGISTERED, Acknowledge, CreateRegistration, Poll, QueryRegistration, RequestEvents
 from vpp.store.embedded import ServerUrls
 from vpp.store.engine import Store
 
@@ -59,10 +59,16 @@ async def test_a_certificate_speaks_for_its_own_ven_only(
     await add_ven(store, clock, "unbound")
     ca = folder / "ca.crt"
     async with running_vtn(store, clock, tls=serving(folder), must_show_certificate=True) as vtn:
-        async with raw_ven(vtn.url, "a", verify=mine.client(folder, ca)) as ven:
+        asking = QueryRegistration(request_id="q1")
+        async with raw_ven(vtn.url, "a", verify=mine.client(folder, ca), register=False) as ven:
+            assert (await ven.say("EiRegisterParty", asking)).registration_id is None
+            await ven.register()
+            told = await ven.say("EiRegisterParty", asking)
+            assert (told.ven_id, told.registration_id) == (ven.ven_id, ven.registration_id)
             assert (await ven.poll()).response.code == 200
             assert ven.status == 200
         async with raw_ven(vtn.url, "b", verify=other.client(folder, ca)) as ven:
+            assert (await ven.say("EiRegisterParty", asking)).ven_id == "b", "nobody is told another's ids"
             ven.ven_id = "a"
             assert (await ven.poll()).response.code == NOT_REGISTERED
             assert ven.status == 403

@@ -189,15 +189,20 @@ async def test_who_was_never_told_of_a_cancelled_event_hears_nothing_of_it(store
 
 
 @pytest.mark.conformance("2.0b", "EiEvent", "VTN: order of events, and replyLimit")
-async def test_events_are_listed_active_first_then_by_priority_then_by_start_and_cut_to_the_limit(
+async def test_events_are_listed_active_by_priority_then_those_to_come_by_start_and_cut_to_the_limit(
     store: Store, clock: FixedClock
 ) -> None:
     await add_ven(store, clock, "a")
-    for event_id, hours, priority in (("late", 5, 1), ("none", 1, 0), ("soon", 2, 1), ("two", 1, 2), ("now", -0.5, 0)):
-        await tell(store, clock, an_event(event_id, clock.now() + hours * HOUR, priority=priority))
+    for event_id, hours, priority in (
+        ("late", 5, 1), ("none", 1, 0), ("soon", 2, 1), ("two", 1, 2), ("now", -0.5, 0), ("now1", -0.2, 1),
+    ):  # fmt: skip
+        ramp_up = 6 * HOUR if event_id == "late" else None
+        await tell(store, clock, an_event(event_id, clock.now() + hours * HOUR, priority=priority, ramp_up=ramp_up))
     async with running_vtn(store, clock) as vtn, raw_ven(vtn.url, "a") as ven:
-        order = ["now", "soon", "late", "two", "none"]
-        assert [event_id for event_id, _, _ in await ven.told()] == order
+        order = ["now1", "now", "two", "none", "soon", "late"]
+        told = await ven.told()
+        assert [event_id for event_id, _, _ in told] == order
+        assert told[-1] == ("late", 0, "near"), "a long ramp brings no event before one that begins sooner"
         for limit in (1, 3):
             asked = await ven.say("EiEvent", RequestEvents(request_id="r", ven_id=ven.ven_id, reply_limit=limit))
             assert [each.event.event_id for each in asked.events] == order[:limit]

@@ -171,7 +171,7 @@ class VtnDesk:
 
     async def _answer(self, message: Openadr2Message, caller: Openadr2Caller) -> Openadr2Message:
         if isinstance(message, QueryRegistration):
-            return registration.query(self.room, message)
+            return registration.query(self.room, message, caller)
         party = _PARTY.get(type(message))
         if party is not None:
             return await party(self.room, message, caller)

@@ -50,7 +50,7 @@ async def tell(room: Room, ven: Ven, events: Sequence[DistributedEvent], request
 
 
 async def requested(room: Room, ven: Ven, message: RequestEvents) -> DistributeEvents:
-    """Return the VEN's list: active first, then by priority and start; the first `reply_limit` of it."""
+    """Return the VEN's list: active first, then those to come by start; the first `reply_limit` of it."""
     events = room.view.listing(ven, room.clock.now()).events
     limit = message.reply_limit
     return await tell(room, ven, events if limit is None else events[: max(0, limit)], message.request_id)

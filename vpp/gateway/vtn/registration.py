@@ -40,9 +40,18 @@ from vpp.store.tables.peering import peer as peers
 MAX_ADDRESS = 2048
 
 
-def query(room: Room, message: QueryRegistration) -> CreatedRegistration:
-    """Say what this VTN speaks."""
-    return CreatedRegistration(response=good(message.request_id), vtn_id=room.vtn_id, poll=room.poll)
+def query(room: Room, message: QueryRegistration, caller: Openadr2Caller) -> CreatedRegistration:
+    """Say what this VTN speaks, and to a registered VEN, known by the certificate it shows, its own ids."""
+    shown = {each for each in (caller.fingerprint, caller.signed_by) if each is not None}
+    ven = room.view.by_fingerprint(shown.pop()) if len(shown) == 1 else None
+    held = ven.registration if ven is not None and ven.is_registered else None
+    return CreatedRegistration(
+        response=good(message.request_id),
+        vtn_id=room.vtn_id,
+        ven_id=None if held is None else held.ven_id,
+        registration_id=None if held is None else held.registration_id,
+        poll=room.poll,
+    )
 
 
 async def create(room: Room, message: CreateRegistration, caller: Openadr2Caller) -> CreatedRegistration:

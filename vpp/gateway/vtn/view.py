@@ -31,9 +31,9 @@ MAX_SENDS = 10
 _STATUS_ORDER = {
     EventStatus.ACTIVE: 0,
     EventStatus.NEAR: 1,
-    EventStatus.FAR: 2,
-    EventStatus.CANCELLED: 3,
-    EventStatus.COMPLETED: 4,
+    EventStatus.FAR: 1,
+    EventStatus.CANCELLED: 2,
+    EventStatus.COMPLETED: 3,
 }
 _NO_PRIORITY = 2**31
 
@@ -198,7 +198,7 @@ class View:
         return self._by_party_id.get(party_id)
 
     def listing(self, ven: Ven, now: datetime) -> Listing:
-        """Return what the VEN is told if it is told now (status order, then priority, then start)."""
+        """Return what the VEN is told if it is told now, in the order of `_rank`."""
         listed: list[DistributedEvent] = []
         is_due, until = False, FOR_EVER
         for event, targets in self._relevant(ven):
@@ -249,8 +249,8 @@ class View:
             self._index.setdefault(key, set()).add(event.event_id)
 
 
-def _rank(listed: DistributedEvent) -> tuple[int, int, datetime, datetime, str]:
-    event = listed.event
-    return (
-        _STATUS_ORDER[listed.status], event.priority or _NO_PRIORITY, event.start_at, event.created_at, event.event_id
-    )  # fmt: skip
+def _rank(listed: DistributedEvent) -> tuple[int, int, datetime, int, datetime, str]:
+    """Those active by priority, then start; those to come by start, then priority, however near they are."""
+    event, order = listed.event, _STATUS_ORDER[listed.status]
+    priority = event.priority or _NO_PRIORITY
+    return (order, 0 if order else priority, event.start_at, priority, event.created_at, event.event_id)
