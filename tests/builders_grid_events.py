@@ -93,7 +93,9 @@ async def answered(connection: AsyncConnection, peer: Peer, event_id: str, **val
         "answered_at": START - 2 * HOUR + timedelta(seconds=4),
     }  # fmt: skip
     await connection.execute(
-        insert(openadr2_vtn.vtn2_delivery).values(peer_id=peer.id, event_id=event_id, **{**usual, **values})
+        insert(openadr2_vtn.vtn2_delivery).values(
+            peer_id=peer.id, tenant_id=peer.tenant_id, event_id=event_id, **{**usual, **values}
+        )
     )
 
 

@@ -146,7 +146,7 @@ def _opt(service: Service, ven: Peer, ident: str) -> tuple[VenAnswer, VenAnswer]
 
 
 async def _answer(connection: Any, ident: str, number: int) -> VenAnswer | None:
-    answers = {each.name: each for each in await event_answers(connection, ident)}
+    answers = {each.name: each for each in await event_answers(connection, ident, tenant_id="default")}
     found = answers.get(NAME)
     return found if found is not None and found.answered_modification == number else None
 

@@ -64,7 +64,11 @@ def pyoadr_agent(service: Service) -> AgentLife:
 
 
 async def _answer(connection: Any, ident: str, number: int) -> VenAnswer | None:
-    found = [each for each in await event_answers(connection, ident) if each.answered_modification == number]
+    found = [
+        each
+        for each in await event_answers(connection, ident, tenant_id="default")
+        if each.answered_modification == number
+    ]
     return found[0] if found else None
 
 

@@ -89,11 +89,39 @@ async def test_an_event_of_a_forwarding_peer_is_told_below_and_follows_the_one_a
     assert all(each is not None for each in told)
     assert [(e.modification_number, e.cancelled) for e in told if e] == [(1, False), (2, True), (3, False)]
     async with kept.begin() as connection:
-        stands = await load_downstream(connection, "x@utility")
+        stands = await load_downstream(connection, "x@utility", tenant_id=TENANT)
         received = await list_received(connection, tenant_id=TENANT)
     assert (stands.origin, stands.event.program) == (f"peer:{peer.id}/x", "ours")
     assert stands.event.targets == (Target(TargetKind.GROUP, "north"),)
     assert [(each.event.modification_number, each.forwarded_as) for each in received] == [(7, "x@utility")]
+
+
+async def test_two_tenants_pass_on_events_of_one_id_from_utilities_of_one_name(kept: Store) -> None:
+    await add_tenant(kept, "other")
+    one, same = await a_vtn(kept, forward=True), {"name": "utility", "url": "https://vtn.example"}
+    async with kept.begin() as connection:
+        new = NewPeer(
+            tenant_id="other", protocol=Protocol.OPENADR3, role=PeerRole.VTN, config={"forward": True}, **same
+        )
+        two = (await add_peer(connection, new, at=NOON))[0]
+        with pytest.raises(Conflict, match="taken"):  # what is kept of a VTN above us is kept under this name
+            await add_peer(connection, replace(new, protocol=Protocol.OPENADR2), at=NOON)
+    for peer, comment in ((one, "in 2.0b"), (two, "in 3")):
+        assert (await receive(kept, peer, an_event("x", comment=comment), changes=NobodyTold())).refusal is None
+    await receive(kept, two, an_event("x", comment="hotter", modification_number=1), changes=NobodyTold())
+    await receive(kept, one, an_event("x", cancelled=True, modification_number=1), changes=NobodyTold())
+    async with kept.begin() as connection:
+        stand = [await load_downstream(connection, "x@utility", tenant_id=each) for each in (TENANT, "other")]
+        versions = [
+            [event.comment for event, _ in await list_versions(connection, "x@utility", tenant_id=each)]
+            for each in (TENANT, "other")
+        ]
+    assert [(each.event.cancelled, each.origin) for each in stand] == [
+        (True, f"peer:{one.id}/x"),
+        (False, f"peer:{two.id}/x"),
+    ]
+    assert stand[0].openadr3_id not in (None, stand[1].openadr3_id)
+    assert versions[1] == ["hotter", "in 3"]
 
 
 async def test_without_the_word_of_its_peer_an_event_waits_for_the_operator(kept: Store) -> None:
@@ -166,7 +194,7 @@ async def test_an_event_is_also_an_object_at_our_openadr3_vtn(kept: Store) -> No
         targets = (Target(TargetKind.VEN, "ven-1"), Target(TargetKind.GROUP, "g"))
         await publish(connection, an_event("e", targets=targets), **common)
         await modify(connection, "e", lambda event: replace(event, comment="more"), **common)
-        object_id = (await load_downstream(connection, "e")).openadr3_id
+        object_id = (await load_downstream(connection, "e", tenant_id=TENANT)).openadr3_id
         granted = (await get_peer(connection, added.id, tenant_id=TENANT)).granted_targets
     assert {"ven:ven-1", "g"} <= set(granted)
     (found,) = await shelf.select(ObjectQuery(kind=ObjectKind.EVENT, tenant_id=TENANT))
@@ -192,7 +220,7 @@ async def test_a_test_event_is_never_told_where_it_would_be_taken_for_real(kept:
         await modify(connection, "t", lambda event: replace(event, is_test=False), **common)
         await modify(connection, "t", lambda event: replace(event, is_test=True), **common)
         assert heard.operations()[1:] == [(ObjectKind.EVENT, Operation.CREATE), (ObjectKind.EVENT, Operation.DELETE)]
-        assert (await load_downstream(connection, "t")).openadr3_id is None
+        assert (await load_downstream(connection, "t", tenant_id=TENANT)).openadr3_id is None
 
 
 def an_object(**more: Any) -> dict[str, Any]:
@@ -235,7 +263,7 @@ async def test_events_of_marked_programmes_reach_2_0b_as_they_change(kept: Store
     await shelf.replace(events[0].id, draft(ObjectKind.EVENT, body))
     await shelf.delete(ObjectKind.EVENT, events[0].id, tenant_id=TENANT)
     async with kept.begin() as connection:
-        versions = [event for event, _ in await list_versions(connection, events[0].id)]
+        versions = [event for event, _ in await list_versions(connection, events[0].id, tenant_id=TENANT)]
     assert [(event.comment, event.cancelled) for event in reversed(versions)] == [
         ("dear", False), ("dearer", False), ("dearer", True), ("dearer", False), ("dearer", True)
     ]  # fmt: skip
@@ -247,7 +275,7 @@ async def test_what_the_operator_told_in_both_is_not_told_twice(kept: Store) -> 
     common: dict[str, Any] = {"tenant_id": TENANT, "at": NOON, "translator": TRANSLATOR}
     async with kept.begin() as connection:
         await publish(connection, an_event("e", series=(a_series(1),)), changes=NobodyTold(), **common)
-        object_id = (await load_downstream(connection, "e")).openadr3_id
+        object_id = (await load_downstream(connection, "e", tenant_id=TENANT)).openadr3_id
     assert object_id is not None
     shelf = SqlObjectShelf(kept, FixedClock(), forwarding)
     found = await shelf.find(ObjectKind.EVENT, object_id, tenant_id=TENANT)

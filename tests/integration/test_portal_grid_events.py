@@ -167,7 +167,7 @@ async def test_an_event_lives_its_life_on_pages(store: Store, scene: Scene) -> N
         one = await client.get(sent.headers["location"])
         assert all(words in one.text for words in ("Dispatch: consumption to hold, kW", "group north", "VEN ven-dairy"))
         async with store.begin() as connection:
-            event = await load_grid_event(connection, form["event_id"])
+            event = await load_grid_event(connection, form["event_id"], tenant_id=world.tenant_id)
         assert event.start_at == datetime(2026, 8, 20, 23, tzinfo=UTC)
         assert (event.duration, event.ramp_up) == (1.5 * HOUR, timedelta(minutes=10))
         edit = await client.get(f"{sent.headers['location']}/modify")
@@ -187,7 +187,7 @@ async def test_an_event_lives_its_life_on_pages(store: Store, scene: Scene) -> N
         again = a_form((await client.get(f"{gone.headers['location']}/modify")).text, comment="hot once more")
         assert (await client.post(f"{gone.headers['location']}/modify", data=again)).status_code == 303
         async with store.begin() as connection:
-            assert not (await load_grid_event(connection, form["event_id"])).cancelled
+            assert not (await load_grid_event(connection, form["event_id"], tenant_id=world.tenant_id)).cancelled
 
 
 MISTAKES: list[tuple[dict[str, Any], str]] = [
@@ -279,7 +279,7 @@ async def test_reports_of_openadr3_count_as_delivered(store: Store, scene: Scene
     app, world, peers = scene
     async with store.begin() as connection:
         await told(connection, world.tenant_id, a_dispatch(10.0, 10.0, targets=()))
-        object_id = (await load_downstream(connection, EVENT)).openadr3_id
+        object_id = (await load_downstream(connection, EVENT, tenant_id=world.tenant_id)).openadr3_id
         body = {
             "eventID": object_id, "clientName": "dairy", "resources": [{
                 "resourceName": "AGGREGATED_REPORT", "intervalPeriod": {"start": START.isoformat(), "duration": "PT1H"},

@@ -62,7 +62,7 @@ async def test_an_event_is_told_on_every_poll_until_it_is_answered(store: Store,
         assert (await ven.answer("e1", opt_in=False)).code == 200
         assert await ven.told() == []
     async with store.begin() as connection:
-        (answer,) = await event_answers(connection, "e1")
+        (answer,) = await event_answers(connection, "e1", tenant_id="t1")
     assert (answer.opt_in, answer.answered_modification, answer.told_status) == (False, 0, "far")
 
 
@@ -112,7 +112,7 @@ async def test_a_change_before_and_during_the_event_is_told_and_older_answers_do
         assert await ven.told() == [("e1", 2, "active")]
         assert (await ven.answer("e1", 2)).code == 200
     async with store.begin() as connection:
-        (answer,) = await event_answers(connection, "e1")
+        (answer,) = await event_answers(connection, "e1", tenant_id="t1")
     assert (answer.opt_in, answer.answered_modification) == (True, 2)
 
 
@@ -294,7 +294,7 @@ async def test_a_ven_that_registers_anew_is_told_everything_again_and_keeps_its_
         assert (ven.ven_id, ven.registration_id) == ids
         assert await ven.told() == [("e1", 0, "far")]
     async with store.begin() as connection:
-        (answer,) = await event_answers(connection, "e1")
+        (answer,) = await event_answers(connection, "e1", tenant_id="t1")
     assert answer.opt_in is False
 
 
@@ -339,7 +339,7 @@ async def test_many_vens_that_ask_and_answer_at_once_are_each_told_once(
         lives = await asyncio.gather(*(live(vtn.url, name) for name in names))
     assert lives == [[[("e1", 0, "far")], []]] * vens
     async with store.begin() as connection:
-        answers = await event_answers(connection, "e1")
+        answers = await event_answers(connection, "e1", tenant_id="t1")
     assert [answer.opt_in for answer in answers] == [True] * vens
 
 

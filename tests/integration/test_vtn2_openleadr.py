@@ -124,7 +124,7 @@ async def test_an_event_is_told_modified_before_and_during_and_cancelled(store: 
         await client.poll()
         assert vtn.notes.kinds[-1][1] != "oadrPoll", "there is nothing left to tell"
     async with store.begin() as connection:
-        (answer,) = await event_answers(connection, "e1")
+        (answer,) = await event_answers(connection, "e1", tenant_id="t1")
     assert (answer.opt_in, answer.answered_modification, answer.code) == (False, 3, 200)
 
 
@@ -173,7 +173,7 @@ async def test_an_opt_of_the_clients_own_counts_and_is_taken_back(store: Store, 
 
         async def opted() -> tuple[bool | None, str | None]:
             async with store.begin() as connection:
-                (answer,) = await event_answers(connection, "e1")
+                (answer,) = await event_answers(connection, "e1", tenant_id="t1")
             return answer.opt_in, answer.opt_id
 
         assert await opted() == (False, "o1")

@@ -408,7 +408,7 @@ async def test_an_opt_for_an_event_overrides_its_answer_until_it_is_taken_back(s
 
     async def answered() -> tuple[bool | None, str, str | None]:
         async with store.begin() as connection:
-            (found,) = await event_answers(connection, "e1")
+            (found,) = await event_answers(connection, "e1", tenant_id="t1")
         return found.opt_in, found.reason, found.opt_id
 
     async with running_vtn(store, clock) as vtn, raw_ven(vtn.url, "a") as ven:

@@ -78,5 +78,5 @@ async def test_a_vtn_killed_mid_event_is_started_again_and_nothing_is_lost(store
         served.wait(20)
         assert not is_alive(vtn)
     async with store.begin() as connection:
-        (answer,) = await event_answers(connection, "e1")
+        (answer,) = await event_answers(connection, "e1", tenant_id="t1")
     assert (answer.answered_modification, answer.opt_in) == (1, False)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 import structlog
-from sqlalchemy import or_, select
+from sqlalchemy import and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vpp.bootstrap.changes import changes_for
@@ -46,7 +46,13 @@ class _PassingOn:
     async def told_below(self, connection: AsyncConnection, *, after: datetime) -> Sequence[str]:
         query = (
             select(received_event.c.event_id)
-            .join(grid_event, grid_event.c.event_id == received_event.c.forwarded_as)
+            .join(
+                grid_event,
+                and_(
+                    grid_event.c.tenant_id == received_event.c.tenant_id,
+                    grid_event.c.event_id == received_event.c.forwarded_as,
+                ),
+            )
             .where(
                 received_event.c.source == self.peer.id,
                 grid_event.c.cancelled.is_(False),

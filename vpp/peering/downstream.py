@@ -80,7 +80,7 @@ async def publish(
         changes: who is told that the objects of our OpenADR 3 VTN changed; None tells the event in 2.0b only.
 
     Raises:
-        Conflict: the id is that of another event.
+        Conflict: the id is that of another event of the tenant.
         InvalidRequest: the event is too large, or holds what cannot be kept.
     """
     _check(event)
@@ -88,12 +88,12 @@ async def publish(
     added = await connection.execute(
         insert(grid_event)
         .values(event_id=event.event_id, tenant_id=tenant_id, origin=origin, created_at=at, **_columns(event, at))
-        .on_conflict_do_nothing(index_elements=["event_id"])
+        .on_conflict_do_nothing(index_elements=["tenant_id", "event_id"])
         .returning(grid_event.c.event_id)
     )
     if added.first() is None:
         return await _again(connection, event, tenant_id=tenant_id, origin=origin, translator=translator)
-    await _remember(connection, event, at)
+    await _remember(connection, event, tenant_id, at)
     if changes is not None:
         await tell_openadr3(connection, event, None, tenant_id=tenant_id, at=at, translator=translator, changes=changes)
     return Published(event, unsaid_of(event, translator))
@@ -174,13 +174,15 @@ async def cancel(
 async def _again(
     connection: AsyncConnection, event: GridEvent, *, tenant_id: str, origin: str, translator: EventTranslator
 ) -> Published:
-    stands = (await connection.execute(select(grid_event).where(grid_event.c.event_id == event.event_id))).first()
+    mine = select(grid_event).where(grid_event.c.tenant_id == tenant_id, grid_event.c.event_id == event.event_id)
+    stands = (await connection.execute(mine)).first()
     version = select(grid_event_version.c.event).where(
+        grid_event_version.c.tenant_id == tenant_id,
         grid_event_version.c.event_id == event.event_id,
         grid_event_version.c.modification_number == event.modification_number,
     )
     said = (await connection.execute(version)).scalar()
-    if stands is None or said is None or (stands.tenant_id, stands.origin) != (tenant_id, origin):
+    if stands is None or said is None or stands.origin != origin:
         raise Conflict(f"event id {event.event_id!r} is taken")
     before = event_from_json(said)
     if replace(event, created_at=before.created_at, modified_at=before.modified_at) != before:
@@ -218,9 +220,11 @@ async def _store(
     event = replace(event, modification_number=event.modification_number + 1, modified_at=as_utc(at, "at"))
     _check(event)
     await connection.execute(
-        update(grid_event).where(grid_event.c.event_id == event.event_id).values(**_columns(event, at))
+        update(grid_event)
+        .where(grid_event.c.tenant_id == row.tenant_id, grid_event.c.event_id == event.event_id)
+        .values(**_columns(event, at))
     )
-    await _remember(connection, event, at)
+    await _remember(connection, event, row.tenant_id, at)
     if changes is not None and not row.origin.startswith(OPENADR3_ORIGIN):
         await tell_openadr3(
             connection, event, row.openadr3_id, tenant_id=row.tenant_id, at=at, translator=translator, changes=changes
@@ -228,9 +232,10 @@ async def _store(
     return Published(event, unsaid_of(event, translator))
 
 
-async def _remember(connection: AsyncConnection, event: GridEvent, at: datetime) -> None:
+async def _remember(connection: AsyncConnection, event: GridEvent, tenant_id: str, at: datetime) -> None:
     await connection.execute(
         insert(grid_event_version).values(
+            tenant_id=tenant_id,
             event_id=event.event_id,
             modification_number=event.modification_number,
             event=event_to_json(event),

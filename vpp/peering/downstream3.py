@@ -70,7 +70,7 @@ async def tell_openadr3(
         draft = ObjectDraft(kind=ObjectKind.EVENT, tenant_id=tenant_id, body=body)
         found = await _put(connection, openadr3_id, draft, at=at, changes=changes)
     if found != openadr3_id:
-        link = update(grid_event).where(grid_event.c.event_id == event.event_id)
+        link = update(grid_event).where(grid_event.c.tenant_id == tenant_id, grid_event.c.event_id == event.event_id)
         await connection.execute(link.values(openadr3_id=found))
     return found
 

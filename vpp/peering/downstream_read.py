@@ -25,16 +25,14 @@ class Downstream:
 
 
 async def load_downstream(
-    connection: AsyncConnection, event_id: str, *, tenant_id: str | None = None, for_update: bool = False
+    connection: AsyncConnection, event_id: str, *, tenant_id: str, for_update: bool = False
 ) -> Downstream:
     """Return one event with what is kept beside it.
 
     Raises:
-        NotFound: there is none with this id, or not for this tenant.
+        NotFound: the tenant has none with this id.
     """
-    query = select(grid_event).where(grid_event.c.event_id == event_id)
-    if tenant_id is not None:
-        query = query.where(grid_event.c.tenant_id == tenant_id)
+    query = select(grid_event).where(grid_event.c.event_id == event_id, grid_event.c.tenant_id == tenant_id)
     if for_update:
         query = query.with_for_update()
     row = (await connection.execute(query)).first() if event_id.isprintable() else None
@@ -43,11 +41,11 @@ async def load_downstream(
     return _downstream(row)
 
 
-async def load_grid_event(connection: AsyncConnection, event_id: str, *, tenant_id: str | None = None) -> GridEvent:
+async def load_grid_event(connection: AsyncConnection, event_id: str, *, tenant_id: str) -> GridEvent:
     """Return one event as it stands.
 
     Raises:
-        NotFound: there is none with this id, or not for this tenant.
+        NotFound: the tenant has none with this id.
     """
     return (await load_downstream(connection, event_id, tenant_id=tenant_id)).event
 
@@ -111,11 +109,11 @@ async def count_downstream(
 
 
 async def list_versions(
-    connection: AsyncConnection, event_id: str, *, limit: int = 100
+    connection: AsyncConnection, event_id: str, *, tenant_id: str, limit: int = 100
 ) -> list[tuple[GridEvent, datetime]]:
     """Return every version of an event with when it was stated, the latest first."""
     query = select(grid_event_version.c.event, grid_event_version.c.stated_at)
-    query = query.where(grid_event_version.c.event_id == event_id)
+    query = query.where(grid_event_version.c.tenant_id == tenant_id, grid_event_version.c.event_id == event_id)
     query = query.order_by(grid_event_version.c.modification_number.desc()).limit(limit)
     return [(event_from_json(row.event), row.stated_at) for row in await connection.execute(query)]
 

@@ -66,7 +66,9 @@ class ForwardingChanges:
         if ours is None:
             event = replace(event, modification_number=0)
             await publish(connection, event, origin=origin, **common)
-            link = update(grid_event).where(grid_event.c.event_id == event.event_id)
+            link = update(grid_event).where(
+                grid_event.c.tenant_id == stored.tenant_id, grid_event.c.event_id == event.event_id
+            )
             await connection.execute(link.values(openadr3_id=stored.id))
         elif event.cancelled:
             await cancel(connection, ours.event_id, **common)

@@ -126,7 +126,7 @@ async def ven_states(connection: AsyncConnection, *, tenant_id: str) -> list[Ven
     return [VenState(**{name: getattr(row, name) for name in names}) for row in await connection.execute(query)]
 
 
-async def event_answers(connection: AsyncConnection, event_id: str) -> list[VenAnswer]:
+async def event_answers(connection: AsyncConnection, event_id: str, *, tenant_id: str) -> list[VenAnswer]:
     """Return, by name, every 2.0b VEN that was told of an event or spoke of it."""
     opted = vtn2_opt.alias("opted")
     latest = (
@@ -144,7 +144,7 @@ async def event_answers(connection: AsyncConnection, event_id: str) -> list[VenA
         .join(peer, peer.c.id == vtn2_delivery.c.peer_id)
         .outerjoin(vtn2_registration, vtn2_registration.c.peer_id == vtn2_delivery.c.peer_id)
         .outerjoin(latest, latest.c.peer_id == vtn2_delivery.c.peer_id)
-        .where(vtn2_delivery.c.event_id == event_id)
+        .where(vtn2_delivery.c.tenant_id == tenant_id, vtn2_delivery.c.event_id == event_id)
         .order_by(peer.c.name, peer.c.id)
     )  # fmt: skip
     return [_answer(row) for row in await connection.execute(query)]

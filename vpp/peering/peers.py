@@ -105,6 +105,7 @@ async def add_peer(connection: AsyncConnection, new: NewPeer, *, at: datetime) -
     if secret is not None and new.client_id is None:
         new = replace(new, client_id=f"{new.role.value}-{token_hex(8)}")
     await _refuse_same_certificate(connection, new, peer_id=None)
+    await _refuse_same_source(connection, new)
     row = _columns(new) | {
         "id": uuid4().hex,
         "secret_hash": None if secret is None else secret_hash(secret),
@@ -257,6 +258,21 @@ async def _refuse_same_certificate(connection: AsyncConnection, new: NewPeer, *,
         query = query.where(peers.c.id != peer_id)
     if (other := (await connection.execute(query)).scalar()) is not None:
         raise Conflict(f"the certificate {new.fingerprint} is that of {other}")
+
+
+async def _refuse_same_source(connection: AsyncConnection, new: NewPeer) -> None:
+    """All that is kept of a VTN above us is kept under protocol and name (`openadr2:utility`), whosever peer it is."""
+    if new.role is not PeerRole.VTN:
+        return
+    await connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"{new.protocol.value}:{new.name}"))))
+    others = select(peers.c.id).where(
+        peers.c.protocol == new.protocol.value,
+        peers.c.role == new.role.value,
+        peers.c.name == new.name,
+        peers.c.tenant_id != new.tenant_id,
+    )
+    if (await connection.execute(others.limit(1))).first() is not None:
+        raise Conflict(f"the name {new.name} is taken by another tenant: what we keep of a VTN is kept under its name")
 
 
 async def _conflict(connection: AsyncConnection, new: NewPeer) -> Conflict:

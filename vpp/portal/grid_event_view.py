@@ -91,7 +91,7 @@ async def read_view(connection: AsyncConnection, event_id: str, *, tenant_id: st
     """
     found = await load_downstream(connection, event_id, tenant_id=tenant_id)
     event = found.event
-    answers = await event_answers(connection, event_id)
+    answers = await event_answers(connection, event_id, tenant_id=tenant_id)
     vens3 = await ven3_states(connection, tenant_id=tenant_id, openadr3_id=found.openadr3_id, since=event.created_at)
     series = next((each for each in event.series if each.type in _EXPECTS and each.unit in (None, "KW")), None)
     shown = series or (event.series[0] if event.series else None)
@@ -113,7 +113,7 @@ async def read_view(connection: AsyncConnection, event_id: str, *, tenant_id: st
         found=found,
         answers=answers,
         vens3=vens3,
-        versions=_versions(await list_versions(connection, event_id)),
+        versions=_versions(await list_versions(connection, event_id, tenant_id=tenant_id)),
         steps=steps,
         deliveries=deliveries,
         relative=series is not None and series.type is SeriesType.DISPATCH_SETPOINT_RELATIVE,

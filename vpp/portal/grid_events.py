@@ -69,7 +69,7 @@ async def compose(context: Ctx, subject: Operate, response: Response, body: Grid
     event = body.to_event(event_id=body.event_id or new_event_id(), at=words["at"])
     async with context.store.begin() as connection:
         done = await publish(connection, event, tenant_id=subject.tenant_id, **words)
-        return await _answer(connection, context, response, done, 201 if done.changed else 200)
+        return await _answer(connection, context, subject, response, done, 201 if done.changed else 200)
 
 
 @router.get("")
@@ -107,7 +107,7 @@ async def withdraw(
             reason=said.reason,
             **telling(context),
         )
-        return await _answer(connection, context, response, done, 200)
+        return await _answer(connection, context, subject, response, done, 200)
 
 
 @router.get("/{event_id:path}")
@@ -160,7 +160,7 @@ async def replace_event(
             revive=revive,
             **words,
         )
-        return await _answer(connection, context, response, done, 200)
+        return await _answer(connection, context, subject, response, done, 200)
 
 
 def keep_unsayable(old: GridEvent, new: GridEvent) -> GridEvent:
@@ -176,9 +176,9 @@ def _matches(if_match: str, number: int) -> bool:
 
 
 async def _answer(
-    connection: AsyncConnection, context: Context, response: Response, done: Published, status: int
+    connection: AsyncConnection, context: Context, subject: Subject, response: Response, done: Published, status: int
 ) -> GridEventOut:
-    found = await load_downstream(connection, done.event.event_id)
+    found = await load_downstream(connection, done.event.event_id, tenant_id=subject.tenant_id)
     response.status_code = status
     response.headers["etag"] = f'"{done.event.modification_number}"'
     return out_of(found, done.unsaid, context.clock.now())

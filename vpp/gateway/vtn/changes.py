@@ -50,11 +50,11 @@ class Sent:
 Change = Told | Answered | Sent
 
 _TOLD = b"""
-    insert into vtn2_delivery as d (peer_id, event_id, told_modification, told_status, told_count, told_at)
-    select * from unnest(
+    insert into vtn2_delivery as d (peer_id, event_id, told_modification, told_status, told_count, told_at, tenant_id)
+    select *, (select tenant_id from peer where peer.id = peer_id) from unnest(
         %(peers)s::text[], %(events)s::text[], %(numbers)s::integer[], %(statuses)s::text[],
         %(counts)s::integer[], %(ats)s::timestamptz[]
-    )
+    ) as new (peer_id, event_id, number, status, count, at)
     on conflict (peer_id, event_id) do update set
         told_count = case
             when d.told_modification = excluded.told_modification and d.told_status = excluded.told_status
@@ -66,9 +66,11 @@ _ANSWERED = b"""
     with written as (
         insert into vtn2_delivery as d (
             peer_id, event_id, told_count, settled_modification, settled_status,
-            answered_modification, opt_in, answer_code, answer_reason, answered_at
+            answered_modification, opt_in, answer_code, answer_reason, answered_at, tenant_id
         )
-        select peer_id, event_id, 0, number, status, number, opt_in, code, reason, at from unnest(
+        select peer_id, event_id, 0, number, status, number, opt_in, code, reason, at,
+            (select tenant_id from peer where peer.id = peer_id)
+        from unnest(
             %(peers)s::text[], %(events)s::text[], %(numbers)s::integer[], %(statuses)s::text[],
             %(opts)s::boolean[], %(codes)s::integer[], %(reasons)s::text[], %(ats)s::timestamptz[]
         ) as new (peer_id, event_id, number, status, opt_in, code, reason, at)

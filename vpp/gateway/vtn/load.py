@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, Select, or_, select
+from sqlalchemy import Row, Select, and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vpp.domain.grid_event import EventStatus, GridEvent
@@ -81,7 +81,8 @@ def _open_messages() -> Select[Any]:
 
 def _told(now: datetime) -> Select[Any]:
     current = or_(grid_event.c.over_at.is_(None), grid_event.c.over_at > now - TOLD_FOR)
-    return select(vtn2_delivery).join(grid_event, grid_event.c.event_id == vtn2_delivery.c.event_id).where(current)
+    same = and_(grid_event.c.tenant_id == vtn2_delivery.c.tenant_id, grid_event.c.event_id == vtn2_delivery.c.event_id)
+    return select(vtn2_delivery).join(grid_event, same).where(current)
 
 
 def _ven(

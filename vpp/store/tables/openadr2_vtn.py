@@ -6,6 +6,7 @@ from sqlalchemy import (
     Column,
     Double,
     ForeignKey,
+    ForeignKeyConstraint,
     Identity,
     Index,
     Integer,
@@ -45,7 +46,8 @@ vtn2_delivery = Table(
     "vtn2_delivery",
     metadata,
     Column("peer_id", ForeignKey("peer.id"), primary_key=True),
-    Column("event_id", ForeignKey("grid_event.event_id"), primary_key=True),
+    Column("tenant_id", Text, nullable=False),
+    Column("event_id", Text, primary_key=True),
     Column("told_modification", Integer),
     Column("told_status", Text),
     Column("told_count", Integer, nullable=False),
@@ -57,6 +59,8 @@ vtn2_delivery = Table(
     Column("answer_code", Integer),
     Column("answer_reason", Text),
     Column("answered_at", UtcInstant),
+    ForeignKeyConstraint(["tenant_id", "event_id"], ["grid_event.tenant_id", "grid_event.event_id"]),
+    Index("ix_vtn2_delivery_event", "tenant_id", "event_id"),
 )
 """One event and one VEN: what it was last told, how often, what of that it has confirmed since it registered,
 and its last answer. `told_*` and `settled_*` are forgotten when a VEN registers anew; the answer is not."""
@@ -97,7 +101,7 @@ vtn2_report_request = Table(
     Column("state", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("asked_at", UtcInstant, nullable=False),
-    Column("changed_at", UtcInstant, nullable=False),
+    Column("changed_at", UtcInstant, nullable=False, index=True),
 )
 """`state`: asked, running (confirmed), done (a single value that came), cancelled, refused (with its reason)."""
 
@@ -142,7 +146,7 @@ vtn2_opt = Table(
     Column("windows", JSONB, nullable=False),
     Column("targets", JSONB, nullable=False),
     Column("created_at", UtcInstant, nullable=False),
-    Column("received_at", UtcInstant, nullable=False),
+    Column("received_at", UtcInstant, nullable=False, index=True),
     Column("cancelled_at", UtcInstant),
     Index(
         "ix_vtn2_opt_event", "event_id", "peer_id",

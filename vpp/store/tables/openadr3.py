@@ -39,6 +39,7 @@ openadr3_object = Table(
     Index("ix_openadr3_object_ven", "ven_id", "number"),
     Index("ix_openadr3_object_targets", "targets", postgresql_using="gin"),
     Index("ix_openadr3_object_end", "tenant_id", "end_at", postgresql_where=text("kind = 'EVENT'")),
+    Index("ix_openadr3_object_report", "tenant_id", "modified_at", postgresql_where=text("kind = 'REPORT'")),
     Index(
         "uq_openadr3_object_name", "tenant_id", "kind", "name", unique=True,
         postgresql_where=text("kind in ('PROGRAM', 'VEN')"),
