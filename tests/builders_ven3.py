@@ -39,6 +39,7 @@ from vpp.store.engine import Store
 from vpp.store.tables.openadr3_ven import openadr3_event_seen
 
 CLIENT, SECRET = "ven_client", "999"
+UNITS = {"USAGE": "KWH", "BASELINE": "KWH", "DEMAND": "KW"}
 KINDS = ("programs", "events", "reports", "subscriptions", "vens", "resources")
 
 
@@ -295,19 +296,35 @@ class Translator:
 
 @dataclass(slots=True)
 class SetFigures:
-    """Figures as the test sets them; a type not set is offered by nobody."""
+    """Figures as the test sets them, of all together and of `sites`; a type not set is offered by nobody."""
 
-    values: dict[str, float | str | None] = field(default_factory=dict)
+    values_of: dict[str, float | str | None] = field(default_factory=dict)
+    sites: dict[str, dict[str, float]] = field(default_factory=dict)
+    asked: list[About] = field(default_factory=list)
 
     @property
     def offered(self) -> frozenset[str]:
-        return frozenset(self.values)
+        return frozenset(self.values_of)
+
+    @property
+    def each(self) -> frozenset[str]:
+        return frozenset(self.sites)
 
     async def value(
         self, connection: AsyncConnection, payload_type: str, about: About, interval: Interval
     ) -> ReportValue | None:
-        value = self.values.get(payload_type)
-        return None if value is None else ReportValue(payload_type, value, "KWH" if payload_type == "USAGE" else None)
+        self.asked.append(about)
+        value = self.values_of.get(payload_type)
+        return None if value is None else ReportValue(payload_type, value, UNITS.get(payload_type))
+
+    async def values(
+        self, connection: AsyncConnection, payload_type: str, about: About, interval: Interval
+    ) -> dict[str, ReportValue]:
+        return {
+            site_id: ReportValue(payload_type, value, UNITS.get(payload_type))
+            for site_id, value in self.sites[payload_type].items()
+            if site_id in (about.site_ids or ())
+        }
 
 
 @asynccontextmanager

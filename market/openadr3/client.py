@@ -64,9 +64,11 @@ class Openadr3Client:
             found = await self._object("PUT", f"vens/{_id(found)}", change)
         ven_id = str(found["id"])
         targets = list(read.targets_of(found.get("targets")))
-        for resource in await self._resources(ven_id, wanted):
+        resources = await self._resources(ven_id, wanted)
+        for resource in resources:
             targets += read.targets_of(resource.get("targets"))
-        return VenSeen(ven_id=ven_id, name=wanted.name, targets=tuple(dict.fromkeys(targets)))
+        names = tuple(sorted(str(resource.get("resourceName")) for resource in resources))
+        return VenSeen(ven_id=ven_id, name=wanted.name, targets=tuple(dict.fromkeys(targets)), resources=names)
 
     async def programs(self) -> tuple[ProgramSeen, ...]:
         """Every programme we may see."""

@@ -1,5 +1,6 @@
 """What our OpenADR 3 VEN reports of a real fleet, and how bootstrap makes it from a peer."""
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,21 +13,32 @@ from tests.builders_peering import stored_peer
 from tests.builders_ven3 import CLIENT, SECRET, NullLog, fake_vtn
 from tests.clock import FixedClock
 from vpp.bootstrap.ven3 import Vens3
+from vpp.bootstrap.wiring import programs
 from vpp.config import Settings
 from vpp.domain.errors import InvalidRequest
 from vpp.domain.peer import Peer, PeerRole, Protocol
 from vpp.domain.time import Interval
 from vpp.gateway.ven3 import About, FleetFigures, Ven3Terms
-from vpp.gateway.ven3.figures import OFFERED
+from vpp.gateway.ven3.figures import EACH, OFFERED
 from vpp.store.engine import Store
 from vpp.store.tables.openadr3_ven import openadr3_event_seen
 
 
 async def told(world: World, about: About, interval: Interval) -> dict[str, Any]:
-    figures = FleetFigures(world.commitment.tenant_id, max_age_s=900.0)
     async with world.store.begin() as connection:
-        found = {kind: await figures.value(connection, kind, about, interval) for kind in OFFERED}
+        found = {kind: await figures(world).value(connection, kind, about, interval) for kind in OFFERED}
     return {kind: value.value for kind, value in found.items() if value is not None}
+
+
+async def told_of(world: World, site_id: str, about: About, interval: Interval) -> dict[str, Any]:
+    """What is told of one site by itself."""
+    async with world.store.begin() as connection:
+        found = {kind: await figures(world).values(connection, kind, about, interval) for kind in EACH}
+    return {kind: values[site_id].value for kind, values in found.items() if site_id in values}
+
+
+def figures(world: World) -> FleetFigures:
+    return FleetFigures(world.commitment.tenant_id, programs(), max_age_s=900.0)
 
 
 async def test_what_is_reported_is_what_the_fleet_measured(store: Store) -> None:
@@ -43,14 +55,24 @@ async def test_what_is_reported_is_what_the_fleet_measured(store: Store) -> None
     assert said["STORAGE_USABLE_CAPACITY"] == pytest.approx(6 * 13.5)
     assert said["STORAGE_MAX_DISCHARGE_POWER"] == pytest.approx(30.0)
     level = sum(world.battery(site.id).soc for site in world.sites) / len(world.sites)
-    assert said["STORAGE_CHARGE_LEVEL"] == pytest.approx(100 * level)
+    assert said["STORAGE_CHARGE_LEVEL"] == pytest.approx(level)  # a share of one
     assert said["LOAD_SHED_DELTA_AVAILABLE"] == pytest.approx(30.0 - world.delivered_kw())
+    assert said["DOWN_REGULATION_AVAILABLE"] == pytest.approx(30.0 + world.delivered_kw())
+    assert "BASELINE" not in said  # nobody metered the days before
+
+    alone = [await told_of(world, site.id, about, during) for site in world.sites]
+    for kind in set(said) - {"OPERATING_STATE", "STORAGE_CHARGE_LEVEL"}:
+        assert sum(each[kind] for each in alone) == pytest.approx(said[kind])
+    assert alone[0]["STORAGE_CHARGE_LEVEL"] == pytest.approx(world.battery(world.sites[0].id).soc)
 
     world.silent.update(site.id for site in world.sites[:2])
     world.clock.advance(timedelta(minutes=30))
     await world.report()
     later = Interval(world.clock.now() - timedelta(minutes=5), world.clock.now())
     assert await told(world, about, later) == {"OPERATING_STATE": "ERROR"}  # two of six are silent: no sums
+    assert await told_of(world, world.sites[0].id, about, later) == {"OPERATING_STATE": "ERROR"}
+    heard = await told_of(world, world.sites[5].id, replace(about, site_ids=(world.sites[5].id,)), later)
+    assert heard["STORAGE_CHARGE_LEVEL"] == pytest.approx(world.battery(world.sites[5].id).soc)
 
 
 async def test_consumption_is_reported_while_there_is_some(store: Store) -> None:

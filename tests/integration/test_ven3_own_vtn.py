@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from tests.builders_enrolment import site_form
 from tests.builders_gateway import Fleet, add_tenant
 from tests.builders_ven3 import SetFigures, running_ven3
 from tests.builders_vtn3 import NEW, OLD, ORIGIN, Client, Vtn, running_vtn
@@ -17,6 +18,9 @@ from tests.clock import FixedClock
 from vpp.commitments import advance, load
 from vpp.domain.commitment import Commitment, CommitmentState
 from vpp.domain.grid_event import GridEvent
+from vpp.domain.ven3 import VenWanted
+from vpp.enrolment import enrol
+from vpp.gateway.hearing import HearingTerms
 from vpp.gateway.ven3 import Openadr3Ven
 from vpp.gateway.ven3.plan import GRACE
 from vpp.store.engine import Store
@@ -118,6 +122,54 @@ async def test_our_ven_object_and_resources_are_ours_at_our_own_vtn(vtn: Vtn, cl
     assert (mine["venName"], mine["clientID"], ven.ven_id) == ("vpp", "ven1-client", mine["id"])
     assert (resource["resourceName"], resource["venID"]) == ("fleet", mine["id"])
     assert await vtn.ven2.get("/vens") == []
+
+
+@pytest.mark.conformance("3.x", "reports", "VEN: values of each resource, or of all together")
+@BOTH
+async def test_each_resource_that_stands_for_a_site_has_values_of_its_own(
+    vtn: Vtn, clock: FixedClock, base: str
+) -> None:
+    programs = [{"program": "flat", "owner_share": "0.8"}]
+    async with vtn.store.begin() as connection:
+        one, two, three = await enrol(
+            connection, "t1", [site_form(n, programs=programs) for n in (1, 2, 3)], now=clock.now()
+        )
+    bl: Client = vtn.client("bl", base)
+    program = await bl.post("/programs", {"programName": "Flat"})
+    only_two = [two] if base == NEW else [{"type": "RESOURCE_NAME", "values": [two]}]
+    descriptors = [
+        {"payloadType": "USAGE", "aggregate": True},
+        {"payloadType": "DEMAND"},
+        {"payloadType": "BASELINE", "units": "KW"},
+        {"payloadType": "STORAGE_CHARGE_LEVEL", "targets": only_two},
+        {"payloadType": "OPERATING_STATE", "targets": only_two, "aggregate": True},
+    ]
+    body = event(clock, program["id"], 100.0, reportDescriptors=descriptors)
+    await bl.post("/events", body | {"intervalPeriod": body["intervalPeriod"] | {"duration": "PT30M"}})
+    figures = SetFigures(
+        {"USAGE": 12.5, "DEMAND": 9.0, "BASELINE": 8.0, "STORAGE_CHARGE_LEVEL": 0.5, "OPERATING_STATE": "NORMAL"},
+        sites={"DEMAND": {one: 1.0, three: 3.0}, "STORAGE_CHARGE_LEVEL": {one: 0.25, two: 0.75}},
+    )
+    wanted = VenWanted(name="vpp", resources=("meter-7", two, three, "nobody"))
+    hearing = HearingTerms(site_of={"meter-7": one})
+    async with ven_at(vtn, base, figures=figures, wanted=wanted, hearing=hearing) as ven:
+        await step(ven, clock)
+        clock.advance(2 * HOUR)
+        await step(ven, clock)
+    (report,) = await bl.get("/reports")
+    assert {each["resourceName"]: values_in(each) for each in report["resources"]} == {
+        "AGGREGATED_REPORT": {"USAGE": 12.5, "BASELINE": 16.0, "OPERATING_STATE": "NORMAL"},
+        "meter-7": {"DEMAND": 1.0},  # of site two nobody knows the demand: it is left out
+        two: {"STORAGE_CHARGE_LEVEL": 0.75},
+        three: {"DEMAND": 3.0},
+    }
+    assert [each.site_ids for each in figures.asked] == [None, None, (two,)]
+
+
+def values_in(resource: dict[str, Any]) -> dict[str, Any]:
+    """By type, of the one interval there is."""
+    (interval,) = resource["intervals"]
+    return {each["type"]: each["values"][0] for each in interval["payloads"]}
 
 
 async def test_an_event_for_our_target_reaches_us_once_it_is_granted(vtn: Vtn, clock: FixedClock) -> None:

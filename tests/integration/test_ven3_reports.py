@@ -127,6 +127,7 @@ async def test_what_we_do_not_have_is_left_out_and_said_so(
     vtn31.event(1.0, reportDescriptors=wanted("BASELINE", "USAGE"))
     vtn31.event(1.0, reportDescriptors=wanted("USAGE", units="THERMS"))
     vtn31.event(1.0, reportDescriptors=wanted("USAGE", historical=False, startInterval=0))
+    vtn31.event(1.0, reportDescriptors=wanted("USAGE", readingType="PEAK"))
     async with running_ven3(fleet_store, clock, vtn31.url, figures=figures) as ven:
         with capture_logs() as logs:
             await ven.step()
@@ -134,17 +135,17 @@ async def test_what_we_do_not_have_is_left_out_and_said_so(
             await ven.step()
     assert [told(each) for each in vtn31.reports] == [[("2026-08-19T20:00:00Z", [12.5])]]
     reasons = [str(each["reasons"]) for each in logs if each["event"] == "nothing to report"]
-    assert len(reasons) == 3
+    assert len(reasons) == 4
     assert all(
         any(why in each for each in reasons)
-        for why in ("BASELINE is not among", "in KWH, not in THERMS", "forecasts are not offered")
+        for why in ("BASELINE is not among", "in KWH, not in THERMS", "forecasts are not offered", "not PEAK")
     )
 
 
 async def test_a_value_nobody_knows_is_not_sent(
     fleet_store: Store, clock: FixedClock, vtn31: FakeVtn, figures: SetFigures
 ) -> None:
-    figures.values["USAGE"] = None
+    figures.values_of["USAGE"] = None
     vtn31.event(1.0, reportDescriptors=wanted("USAGE"))
     async with running_ven3(fleet_store, clock, vtn31.url, figures=figures) as ven:
         await ven.step()
@@ -207,7 +208,7 @@ async def test_the_operating_state_tells_that_we_declined(
     accepted = vtn31.event(10.0)
     async with running_ven3(fleet_store, clock, vtn31.url, fleet=Fleet(capable_kw=1000.0)) as ven:
         await ven.step()
-    figures = FleetFigures("t1", max_age_s=900.0)
+    figures = FleetFigures("t1", {}, max_age_s=900.0)
     during = Interval(clock.now() + HOUR, clock.now() + 2 * HOUR)
     said = {}
     async with fleet_store.begin() as connection:

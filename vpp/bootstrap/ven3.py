@@ -62,15 +62,16 @@ class Vens3:
             from market.openadr3.client_mqtt import MqttEar  # loads an MQTT client, which few VTNs need
 
             ear = MqttEar(client, client_id=str(peer.client_id), ca_path=self._file(peer, "ca_name"))
+        known = programs()
         return Openadr3Ven(
             self.store,
             self.clock,
             client,
             terms,
-            programs=programs(),
+            programs=known,
             decide=decision(settings, self.clock),
             translator=Translator(),
-            figures=FleetFigures(settings.tenant, max_age_s=1.5 * settings.idle_read_interval_s),
+            figures=FleetFigures(settings.tenant, known, max_age_s=1.5 * settings.idle_read_interval_s),
             wake=self.alarm.of(source_of(peer.name)),
             ear=ear,
             pass_on=passing_on(settings, self.clock, peer),

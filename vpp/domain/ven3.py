@@ -64,11 +64,12 @@ class ProgramSeen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VenSeen:
-    """Our own VEN object, with the targets the VTN has given it and its resources."""
+    """Our own VEN object, with the targets the VTN has given it and its resources, and these by name."""
 
     ven_id: str
     name: str
     targets: tuple[str, ...] = ()
+    resources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

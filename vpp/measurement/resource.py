@@ -18,6 +18,8 @@ from vpp.measurement.baselines.days import Baseline, DayLoads, Finding
 from vpp.measurement.calendars import DAY, Piece, by_trading_day, hour_starts, hours_before, is_business_day
 from vpp.measurement.meter import energy_in, energy_in_hours
 
+Parts = list[tuple[Baseline, tuple[Piece, ...]]]
+"""Trading days of an event: each day's baseline, and the pieces it is for."""
 Label = int
 """A clock hour counted from the trading day's midnight; negative before it, above 23 after it."""
 
@@ -56,15 +58,41 @@ async def resource_baseline(
         text = "sites without whole utility metering of the event count on neither side"
         findings.append({"code": "event_not_metered", "text": text, "sites": int((~metered).sum())})
     load_kwh = -grid.energy_kwh[metered]
-    parts: list[tuple[Baseline, tuple[Piece, ...]]] = []
     ids = [site_id for site_id, keep in zip(site_ids, metered, strict=True) if keep]
-    for day, part in by_trading_day(pieces) if ids else ():
+    parts = await by_days(connection, ids, pieces, zone, event_days=event_days, outage_days=outage_days, rules=rules)
+    return _assemble(parts, load_kwh, findings, rules)
+
+
+async def by_days(
+    connection: AsyncConnection,
+    site_ids: Sequence[str],
+    pieces: tuple[Piece, ...],
+    zone: ZoneInfo,
+    *,
+    event_days: Collection[date],
+    outage_days: Collection[date],
+    rules: Rules,
+) -> Parts:
+    """Return the baseline of each trading day of an event with the day's pieces; none without a site.
+
+    Of the event itself no metering is needed.
+    """
+    parts: Parts = []
+    for day, part in by_trading_day(pieces) if site_ids else ():
         hours = sorted({piece.hour for piece in part})
         before = hours_before(pieces[0].interval.start_at, zone, 4, 2)
         window = [(at - day).days * 24 + hour for at, hour in before]
-        loads = await _loads(connection, ids, day, hours, window, zone, rules)
+        loads = await _loads(connection, site_ids, day, hours, window, zone, rules)
         parts.append((caiso_10_in_10(day, loads, event_days=event_days, outage_days=outage_days, rules=rules), part))
-    return _assemble(parts, load_kwh, findings, rules)
+    return parts
+
+
+def piece_kwh(baseline: Baseline, part: Sequence[Piece], piece: Piece) -> float | None:
+    """The baseline of one of a day's pieces, None where it is not measurable."""
+    if baseline.baseline_kwh is None or not baseline.counted.any():
+        return None
+    hours = sorted({each.hour for each in part})
+    return float(baseline.baseline_kwh[hours.index(piece.hour)]) * piece.interval.duration_h
 
 
 async def _loads(
@@ -111,24 +139,17 @@ def _cube(
     return kwh, present
 
 
-def _assemble(
-    parts: list[tuple[Baseline, tuple[Piece, ...]]], load_kwh: Floats, findings: list[Finding], rules: Rules
-) -> ResourceBaseline:
+def _assemble(parts: Parts, load_kwh: Floats, findings: list[Finding], rules: Rules) -> ResourceBaseline:
     """Put the trading days together; `load_kwh` has shape (metered site, piece)."""
     baseline_kwh: list[float | None] = []
     metered_kwh: list[float | None] = []
     column = 0
     for baseline, part in parts:
-        hours = sorted({piece.hour for piece in part})
         findings += [*baseline.findings, *_ratio_finding(baseline, part[0].day)]
         for piece in part:
-            known = baseline.baseline_kwh is not None and bool(baseline.counted.any())
+            baseline_kwh.append(piece_kwh(baseline, part, piece))
+            known = baseline_kwh[-1] is not None
             metered_kwh.append(float(load_kwh[baseline.counted, column].sum()) if known else None)
-            if baseline.baseline_kwh is not None and known:
-                hourly_kwh = float(baseline.baseline_kwh[hours.index(piece.hour)])
-                baseline_kwh.append(hourly_kwh * piece.interval.duration_h)
-            else:
-                baseline_kwh.append(None)
             column += 1
     if len(parts) > 1:
         findings.append({"code": "two_trading_days", "text": "the event runs over midnight: a baseline for each day"})

@@ -26,8 +26,11 @@ from vpp.measurement.baselines import caiso_10_in_10
 from vpp.measurement.baselines.days import Finding
 from vpp.measurement.calendars import DAY, Piece, clock_pieces, window_before
 from vpp.measurement.meter import Metered, energy_in
-from vpp.measurement.resource import resource_baseline
+from vpp.measurement.resource import by_days, piece_kwh, resource_baseline
 from vpp.ports import MarketProgram
+
+SITES_COUNTED = 0.95
+"""Share of the sites a baseline told before settlement must be of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,42 @@ async def measure_event(
             results.append(await _by_baseline(measuring, method))
     await records.replace_results(connection, commitment.id, results)
     return await records.load_delivery(connection, commitment.id, program.measurement)
+
+
+async def baseline_kwh(
+    connection: AsyncConnection, commitment: Commitment, program: MarketProgram, interval: Interval, *, tenant_id: str
+) -> float:
+    """Return what the programme's sites would have taken in an interval of an event [kWh]; nothing is written.
+
+    By the programme's own baseline method, CAISO 10-in-10 where it measures otherwise. Of the event itself no
+    metering is needed, so that it can be told while the event runs; delivery, which is settled, leaves out the sites
+    without.
+
+    Raises:
+        NotReady: it cannot be told, with the reason: meter data of too few days or sites, or no such programme.
+    """
+    measuring = await _surroundings(connection, commitment, program, tenant_id)
+    first_at = min(commitment.window.start_at, interval.start_at)
+    earlier = (
+        clock_pieces(Interval(first_at, interval.start_at), measuring.zone) if first_at < interval.start_at else ()
+    )
+    asked = clock_pieces(interval, measuring.zone)
+    measuring = replace(measuring, pieces=(*earlier, *asked))
+    method = caiso_10_in_10.METHOD if program.measurement == submeter.METHOD else program.measurement
+    _, days = await _like_days(measuring, method)
+    parts = await by_days(
+        connection, measuring.site_ids, measuring.pieces, measuring.zone,
+        event_days=days.events, outage_days=days.outages, rules=days.rules,
+    )  # fmt: skip
+    total_kwh = 0.0
+    for baseline, part in parts:
+        for piece in part:
+            energy_kwh = piece_kwh(baseline, part, piece)
+            if energy_kwh is None or baseline.counted.sum() < SITES_COUNTED * len(measuring.sites):
+                why = "; ".join(str(finding["text"]) for finding in baseline.findings) or "no site has meter data"
+                raise NotReady(f"no baseline for {interval.start_at.isoformat()}: {why}")
+            total_kwh += energy_kwh if piece in asked else 0.0
+    return total_kwh
 
 
 def time_zone_of(terms: ProgramTerms, sites: Sequence[Site]) -> ZoneInfo:
@@ -131,22 +170,15 @@ async def _by_submeter(measuring: _Measuring) -> records.Result:
 
 async def _by_baseline(measuring: _Measuring, method: str) -> records.Result:
     commitment, pieces = measuring.commitment, measuring.pieces
-    lookback = Interval(commitment.window.start_at - 50 * DAY, commitment.window.start_at)
-    others = await records.other_events(measuring.connection, commitment, measuring.site_ids, lookback)
-    own_days = {piece.day for piece in pieces}
-    outages = {date.fromisoformat(day) for day in measuring.terms.options.get("outage_days", ())}
+    others, days = await _like_days(measuring, method)
     found = await resource_baseline(
         measuring.connection,
         measuring.site_ids,
         pieces,
         measuring.zone,
-        event_days=own_days | {day for other in others for day in _local_days(other, measuring.zone)},
-        outage_days=outages,
-        rules=replace(
-            caiso_10_in_10.Rules(),
-            adjusted=method == caiso_10_in_10.METHOD,
-            ratio_one_if_undefined=measuring.terms.options.get("undefined_ratio") == "one",
-        ),
+        event_days=days.events,
+        outage_days=days.outages,
+        rules=days.rules,
     )
     findings = [*found.findings, *await _window_findings(measuring, others)]
     rows = []
@@ -164,6 +196,33 @@ async def _by_baseline(measuring: _Measuring, method: str) -> records.Result:
             )
         )
     return records.Result(method, rows, found.days, found.adjustment, tuple(findings), ())
+
+
+@dataclass(frozen=True, slots=True)
+class _LikeDays:
+    """What decides which days an event is compared to, and how."""
+
+    events: set[date]
+    outages: set[date]
+    rules: caiso_10_in_10.Rules
+
+
+async def _like_days(measuring: _Measuring, method: str) -> tuple[list[Interval], _LikeDays]:
+    """Return other events before this one as well."""
+    commitment = measuring.commitment
+    lookback = Interval(commitment.window.start_at - 50 * DAY, commitment.window.start_at)
+    others = await records.other_events(measuring.connection, commitment, measuring.site_ids, lookback)
+    own_days = {piece.day for piece in measuring.pieces}
+    rules = replace(
+        caiso_10_in_10.Rules(),
+        adjusted=method == caiso_10_in_10.METHOD,
+        ratio_one_if_undefined=measuring.terms.options.get("undefined_ratio") == "one",
+    )
+    return others, _LikeDays(
+        events=own_days | {day for other in others for day in _local_days(other, measuring.zone)},
+        outages={date.fromisoformat(day) for day in measuring.terms.options.get("outage_days", ())},
+        rules=rules,
+    )
 
 
 def _billable(energy_kwh: float | None) -> Decimal | None:

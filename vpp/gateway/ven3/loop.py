@@ -30,6 +30,7 @@ from vpp.gateway import metrics
 from vpp.gateway.events import END_SLACK, EventDesk, PassOn
 from vpp.gateway.hearing import Hearing
 from vpp.gateway.ven3 import registration, reports, seen
+from vpp.gateway.ven3.composer import Composer
 from vpp.gateway.ven3.figures import Figures
 from vpp.gateway.ven3.intake import Intake
 from vpp.gateway.ven3.reporter import Reporter3
@@ -98,7 +99,8 @@ class Openadr3Ven:
         self._hearing = Hearing(store, clock, client.name, terms.tenant_id, terms.hearing)
         self._intake = Intake(store, clock, client.name, self._desk, translator, terms.program_of, self._hearing)
         self._heard_again = False
-        self._reporter = Reporter3(store, clock, client, figures, ven_name=terms.wanted.name)
+        composer = Composer(figures, terms.tenant_id, terms.hearing.site_of)
+        self._reporter = Reporter3(store, clock, client, composer, ven_name=terms.wanted.name)
         self._subscriber = Subscriber(store, clock, client, url=terms.callback_url, client_name=terms.wanted.name)
         self._rng = random.Random(f"{terms.seed}\n{client.name}")
         self._wake = wake or (asyncio.Event() if ear is not None else None)
@@ -213,6 +215,7 @@ class Openadr3Ven:
         await self._hearing.prune()
         session.programs = {program.program_id: program for program in programs}
         session.ven_id, session.targets = (ven.ven_id if ven else None), targets
+        self._reporter.registered = ven.resources if ven else ()
         await self._subscriber.ensure(tuple(session.programs))
         session.synced_at = self._clock.now()
 

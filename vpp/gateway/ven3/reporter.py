@@ -3,10 +3,7 @@
 Each report is an object of its own, created once and never changed: a series of them is what `repeat` asks
 for, and an interval already told stays told. A report is made and its series moved on in one transaction.
 Before one that was tried is sent again the VTN is asked for it by name, so that an answer lost on the way
-leads to no second one.
-
-All values are of the fleet together, under the resource AGGREGATED_REPORT, even where a descriptor asks for one
-for each resource: our resources are names to the VTN, with no meter of their own.
+leads to no second one. What it says is `composer`'s.
 """
 
 from datetime import datetime
@@ -16,18 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vpp.domain.errors import PeerRefused
 from vpp.domain.time import Interval
-from vpp.domain.ven3 import (
-    AGGREGATED,
-    ReportedInterval,
-    ReportedResource,
-    ReportIntervals,
-    ReportOut,
-    ReportValue,
-    ReportWanted,
-)
+from vpp.domain.ven3 import ReportOut
 from vpp.gateway import metrics
 from vpp.gateway.ven3 import reports, seen
-from vpp.gateway.ven3.figures import About, Figures
+from vpp.gateway.ven3.composer import Composed, Composer
+from vpp.gateway.ven3.figures import About
 from vpp.gateway.ven3.plan import SNAPSHOT, Due, due, requests_of
 from vpp.ports import Clock, Ven3Client
 from vpp.store.engine import Store
@@ -36,26 +26,18 @@ log = structlog.get_logger("vpp.gateway")
 
 NOT_NOW = (401, 403)
 """Refusals that are mended at the VTN, by granting us the scope: what is owed stays owed."""
-_UNITS = {
-    "DEMAND": ("KW",),
-    "USAGE": ("KWH",),
-    "DELTA_USAGE": ("KWH",),
-    "STORAGE_CHARGE_LEVEL": ("PERCENT", "PERCENTAGE"),
-    "STORAGE_USABLE_CAPACITY": ("KWH",),
-    "STORAGE_MAX_DISCHARGE_POWER": ("KW",),
-    "STORAGE_MAX_CHARGE_POWER": ("KW",),
-    "LOAD_SHED_DELTA_AVAILABLE": ("KW",),
-    "UP_REGULATION_AVAILABLE": ("KW",),
-}
+MAX_RESOURCES = 100
+"""So many are told in one report; more go into further ones."""
 
 
 class Reporter3:
-    """Reports of one VEN to its VTN."""
+    """Reports of one VEN to its VTN. `registered` are the names of the resources it has of us there."""
 
-    def __init__(self, store: Store, clock: Clock, client: Ven3Client, figures: Figures, *, ven_name: str) -> None:
-        self._store, self._clock, self._client, self._figures = store, clock, client, figures
+    def __init__(self, store: Store, clock: Clock, client: Ven3Client, composer: Composer, *, ven_name: str) -> None:
+        self._store, self._clock, self._client, self._composer = store, clock, client, composer
         self._source = client.name
         self._ven_name = ven_name
+        self.registered: tuple[str, ...] = ()
 
     async def make_due(self) -> None:
         """Write down every report that is due, each in its own transaction."""
@@ -79,47 +61,37 @@ class Reporter3:
             next_due_at = following.at if following else None
             if not await reports.advance(connection, self._source, planned, next_due_at=next_due_at) or not present:
                 return
-            about = About(self._source, planned.event_id, known.program)
-            parts = [
-                ReportedInterval(interval, values)
-                for interval in present.intervals or (Interval(now - SNAPSHOT, now),)
-                if (values := await self._values(connection, request.wanted, about, interval, now))
-            ]
-            name = f"vpp-{planned.request}-{planned.number}"
-            if not parts:
-                self._skipped(planned.event_id, present, request.wanted)
-                return
+            made = await self._composer.compose(
+                connection,
+                About(self._source, planned.event_id, known.program),
+                event,
+                request.wanted,
+                present.intervals or (Interval(now - SNAPSHOT, now),),
+                registered=self.registered,
+                now=now,
+            )
+            self._note(planned.event_id, present, made)
+            await self._queue(connection, planned, known.program_id, made, now)
+
+    async def _queue(
+        self, connection: AsyncConnection, planned: reports.Planned, program_id: str, made: Composed, now: datetime
+    ) -> None:
+        """Owe what there is to tell, so many resources at once."""
+        for first in range(0, len(made.resources), MAX_RESOURCES):
+            part = f"-{first // MAX_RESOURCES + 1}" if first else ""
             report = ReportOut(
                 event_id=planned.event_id,
-                program_id=known.program_id,
-                name=name,
+                program_id=program_id,
+                name=f"vpp-{planned.request}-{planned.number}{part}",
                 client_name=self._ven_name,
-                resources=(ReportedResource(AGGREGATED, tuple(parts)),),
+                resources=made.resources[first : first + MAX_RESOURCES],
             )
             await reports.queue(connection, self._source, report, at=now)
 
-    async def _values(
-        self,
-        connection: AsyncConnection,
-        wanted: tuple[ReportWanted, ...],
-        about: About,
-        interval: Interval,
-        now: datetime,
-    ) -> tuple[ReportValue, ...]:
-        if interval.end_at > now:
-            return ()
-        values = []
-        for each in wanted:
-            if refuse_reason(each, self._figures.offered):
-                continue
-            value = await self._figures.value(connection, each.payload_type, about, interval)
-            if value is not None:
-                values.append(value)
-        return tuple(values)
-
-    def _skipped(self, event_id: str, present: Due, wanted: tuple[ReportWanted, ...]) -> None:
-        reasons = {each.payload_type: refuse_reason(each, self._figures.offered) or "no value known" for each in wanted}
-        log.warning("nothing to report", source=self._source, event_id=event_id, number=present.number, reasons=reasons)
+    def _note(self, event_id: str, present: Due, made: Composed) -> None:
+        if made.absent:
+            what = "left out of a report" if made.resources else "nothing to report"
+            log.warning(what, source=self._source, event_id=event_id, number=present.number, reasons=dict(made.absent))
 
     async def send(self) -> None:
         """Send every report owed. One that the VTN refuses is not sent again.
@@ -161,15 +133,3 @@ class Reporter3:
         """When the next report falls due."""
         async with self._store.begin() as connection:
             return await reports.next_due_at(connection, self._source)
-
-
-def refuse_reason(wanted: ReportWanted, offered: frozenset[str]) -> str | None:
-    """Why nothing is reported for a descriptor, None where something is."""
-    if wanted.payload_type not in offered:
-        return f"{wanted.payload_type} is not among what we can report: {', '.join(sorted(offered))}"
-    if not wanted.historical and wanted.intervals is not ReportIntervals.OPEN_INTERVALS:
-        return "forecasts are not offered"
-    units = _UNITS.get(wanted.payload_type)
-    if wanted.units is not None and units is not None and wanted.units.upper() not in units:
-        return f"we report {wanted.payload_type} in {units[0]}, not in {wanted.units}"
-    return None
