@@ -41,12 +41,14 @@ class StandingRequest:
 
     Attributes:
         next_due_at: the instant its next value is due; None where none is.
+        after_id: of our VTN's reports, up to which value received from the VEN it has been told.
         unsent_since: when what the oldest of its values not yet sent speaks for began; None where all were sent.
     """
 
     request: WantedReport
     next_due_at: datetime | None
     unsent_since: datetime | None = None
+    after_id: int | None = None
 
     @property
     def is_over(self) -> bool:
@@ -86,6 +88,7 @@ async def save_request(
         "next_due_at": _first_due(request, at),
         "digest": digest,
         "done_at": None,
+        "after_id": None,
     }
     await connection.execute(
         delete(openadr2_report).where(
@@ -128,7 +131,7 @@ async def standing(connection: AsyncConnection, source: str) -> list[StandingReq
     )
     query = select(table, unsent_since.label("unsent_since")).where(table.c.source == source, table.c.done_at.is_(None))
     rows = await connection.execute(query.order_by(table.c.report_request_id))
-    return [StandingRequest(_from_json(row), row.next_due_at, row.unsent_since) for row in rows]
+    return [StandingRequest(_from_json(row), row.next_due_at, row.unsent_since, row.after_id) for row in rows]
 
 
 async def count_standing(connection: AsyncConnection, source: str) -> int:
@@ -153,6 +156,23 @@ async def finish(connection: AsyncConnection, source: str, *, at: datetime) -> N
     )
 
 
+async def move(
+    connection: AsyncConnection,
+    source: str,
+    request: WantedReport,
+    *,
+    next_due_at: datetime | None,
+    after_id: int | None = None,
+) -> None:
+    """Note when a report is due next, and up to which value it has been told."""
+    table = openadr2_report_request
+    await connection.execute(
+        update(table)
+        .where(table.c.source == source, table.c.report_request_id == request.report_request_id)
+        .values(next_due_at=next_due_at, after_id=after_id)
+    )
+
+
 async def write_due(
     connection: AsyncConnection, source: str, due: StandingRequest, telemetry: Telemetry, *, at: datetime
 ) -> None:
@@ -166,12 +186,7 @@ async def write_due(
         next_due_at = None if wrote else at + SNAPSHOT
     else:
         next_due_at = await _write_ticks(connection, source, due, telemetry, at)
-    table = openadr2_report_request
-    await connection.execute(
-        update(table)
-        .where(table.c.source == source, table.c.report_request_id == request.report_request_id)
-        .values(next_due_at=next_due_at)
-    )
+    await move(connection, source, request, next_due_at=next_due_at)
 
 
 async def _write_ticks(

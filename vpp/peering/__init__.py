@@ -106,6 +106,8 @@ from vpp.peering.peers import (
     rotate_secret,
     update_peer,
 )
+from vpp.peering.report_wishes import ReportWish, report_wishes
+from vpp.peering.retention import forget_old, forget_received, run_retention
 
 __all__ = [
     "ACCESS_CHANNEL",
@@ -136,6 +138,7 @@ __all__ = [
     "Published",
     "Received",
     "ReportRequestState",
+    "ReportWish",
     "SqlMessageLog",
     "SqlObjectShelf",
     "Topics",
@@ -166,6 +169,8 @@ __all__ = [
     "event_to_json",
     "find_object",
     "find_peer",
+    "forget_old",
+    "forget_received",
     "forward_received",
     "forwarded_id",
     "from_snapshot",
@@ -205,8 +210,10 @@ __all__ = [
     "replace_object",
     "report_offers",
     "report_requests",
+    "report_wishes",
     "revoke_peer",
     "rotate_secret",
+    "run_retention",
     "search_messages",
     "select_objects",
     "tell_vtn2",

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from vpp.domain.errors import InvalidRequest
 from vpp.domain.peer import PeerRole, Protocol
 from vpp.peering.credentials import certificate_fingerprint, checked_fingerprint, checked_secret_name
+from vpp.peering.report_wishes import report_wishes
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _ID = re.compile(r"[!-~](?:[ -~]{0,126}[!-~])?")
@@ -43,7 +44,9 @@ class NewPeer:
             `never`, `before` or `always`: when it is told that the fleet's capability has changed),
             `forward` (pass its events on to those below us), `poll_s`, `version` (3: `3.1.0` or `3.0.1`),
             `limits` (false: its capacity limits are ignored), `sites` (our site's id by its name of a resource),
-            `targets` (3: what we ask for), `token_url` and `scope` (3: where discovery does not tell).
+            `targets` (3: what we ask for), `token_url` and `scope` (3: where discovery does not tell). Of a
+            VEN and a VTN of 2.0b `reports` says which of the reports it offers are asked for (`report_wishes`), and of
+            a VEN `offer_reports` that it is told of ours without asking.
     """
 
     tenant_id: str
@@ -143,7 +146,7 @@ def checked_config(config: Mapping[str, object]) -> dict[str, object]:
     """Return the configuration, which must be JSON and hold no secret.
 
     Raises:
-        InvalidRequest: it is no JSON, too long, or has a key that looks like a secret.
+        InvalidRequest: it is no JSON, too long, has a key that looks like a secret, or asks for no known report.
     """
     try:
         text = json.dumps(dict(config), allow_nan=False)
@@ -158,6 +161,7 @@ def checked_config(config: Mapping[str, object]) -> dict[str, object]:
         elif _LOOKS_SECRET.search(key):
             named = ", ".join(SECRET_NAMES)
             raise InvalidRequest(f"config.{key}", "(hidden)", f"no secret: name its file in VPP_SECRETS_DIR by {named}")
+    report_wishes(config)
     known: dict[str, object] = json.loads(text)
     return known
 

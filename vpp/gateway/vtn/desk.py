@@ -40,7 +40,8 @@ from vpp.domain.openadr2 import (
     UpdateReports,
 )
 from vpp.gateway.refused import Refused, good
-from vpp.gateway.vtn import events, opts, registration, reports
+from vpp.gateway.vtn import events, opts, own_reports, registration, reports
+from vpp.gateway.vtn.due_reports import tell_reports
 from vpp.gateway.vtn.keeper import Keeper
 from vpp.gateway.vtn.metrics import MESSAGES, POLLS
 from vpp.gateway.vtn.nameless import asked_ven_id
@@ -67,10 +68,10 @@ _OF_VEN: Mapping[type[Any], Callable[[Room, Ven, Any], Awaitable[Openadr2Message
     CreatedReports: reports.created,
     UpdateReports: reports.updated,
     CanceledReports: reports.cancelled,
-    CreateReports: reports.asked_of_us,
-    CancelReports: reports.not_ours,
-    RegisteredReports: reports.offers_taken,
-    UpdatedReports: reports.values_taken,
+    CreateReports: own_reports.asked,
+    CancelReports: own_reports.ended,
+    RegisteredReports: own_reports.offers_taken,
+    UpdatedReports: own_reports.values_taken,
 }
 
 
@@ -81,7 +82,7 @@ class VtnDesk:
         poll: how often VENs are told to poll.
         must_show_certificate: no VEN without a known certificate may register or speak.
         can_say: whether 2.0b has words for an event; one it has none for is told to nobody.
-        keep_for: how long report values and answered messages are kept.
+        keep_for: how long what is over is kept, with what VENs said of it.
     """
 
     def __init__(
@@ -117,10 +118,13 @@ class VtnDesk:
         await self.room.keeper.load()
 
     async def run(self) -> None:
-        """Hear of what others change until cancelled."""
+        """Hear of what others change, and tell the reports that fall due, until cancelled."""
+        telling = asyncio.create_task(tell_reports(self.room), name="vtn reports")
         try:
             await self.room.keeper.run()
         finally:
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
             await asyncio.shield(self.room.writer.close())
 
     @property

@@ -17,7 +17,7 @@ from vpp.domain.errors import NotFound
 from vpp.gateway.vtn.load import load_events, load_told, load_ven, load_vens
 from vpp.gateway.vtn.metrics import REGISTERED
 from vpp.gateway.vtn.view import View
-from vpp.peering import CHANNEL, PEER_CHANNEL, VTN2_CHANNEL, load_grid_event
+from vpp.peering import CHANNEL, PEER_CHANNEL, VTN2_CHANNEL, forget_old, load_grid_event
 from vpp.ports import Clock
 from vpp.store.engine import Store
 from vpp.store.listen import Heard, Notice, listen
@@ -36,36 +36,15 @@ _SEEN = text(
 )
 
 
-_TIDY = (
-    text(
-        """
-        delete from vtn2_report_value where id in (
-            select v.id from vtn2_report_value v join peer p on p.id = v.peer_id
-            where p.tenant_id = :tenant_id and v.received_at < :before order by v.received_at limit :most
-        )
-        """
-    ),
-    text(
-        """
-        delete from vtn2_outbox where id in (
-            select o.id from vtn2_outbox o join peer p on p.id = o.peer_id
-            where p.tenant_id = :tenant_id and o.closed_at < :before order by o.closed_at limit :most
-        )
-        """
-    ),
-)
-_TIDY_MOST = 5_000
-
-
 class Keeper:
     """Holds one tenant's view true to the database.
 
     Args:
-        keep_for: how long report values and answered messages are kept.
+        keep_for: how long what is over is kept, with what VENs said of it.
     """
 
     def __init__(self, store: Store, clock: Clock, view: View, *, tenant_id: str, keep_for: timedelta) -> None:
-        self._keep_for = keep_for
+        self.keep_for = keep_for
         self._store, self._clock, self._view, self._tenant_id = store, clock, view, tenant_id
         self._watchers: list[Callable[[], None]] = []
         self._noted_at: datetime | None = None
@@ -156,11 +135,9 @@ class Keeper:
         await self.load(deliveries=False, since=since - CHECK_EVERY)
 
     async def _tidy(self, now: datetime) -> None:
-        """Delete what is older than it is kept for, a part at a time."""
-        bounds = {"tenant_id": self._tenant_id, "before": now - self._keep_for, "most": _TIDY_MOST}
+        """Delete what was over longer ago than it is kept for, a part at a time."""
         async with self._store.begin() as connection:
-            for statement in _TIDY:
-                await connection.execute(statement, bounds)
+            await forget_old(connection, tenant_id=self._tenant_id, before=now - self.keep_for)
 
     async def note_seen(self, since: datetime) -> None:
         """Write down when VENs were last heard that were heard since an instant."""

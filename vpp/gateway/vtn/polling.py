@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import select, update
 
-from vpp.domain.openadr2 import Acknowledge, CancelRegistration, CreateReports, Openadr2Message
+from vpp.domain.openadr2 import Acknowledge, CancelRegistration, CreateReports, Openadr2Message, UpdateReports
 from vpp.gateway.refused import good
+from vpp.gateway.vtn import sending
 from vpp.gateway.vtn.changes import Sent
 from vpp.gateway.vtn.events import tell
 from vpp.gateway.vtn.registration import end
@@ -82,5 +83,8 @@ async def _give_up(room: Room, ven: Ven, now: datetime) -> None:
                     .where(vtn2_report_request.c.report_request_id.in_(ids), vtn2_report_request.c.state == "asked")
                     .values(state="refused", reason="the VEN never answered", changed_at=now)
                 )
+            elif isinstance(queued.message, UpdateReports):
+                ids = [each.report_request_id for each in queued.message.updates]
+                await sending.drop(connection, ven.peer.id, ids, "given up", at=now)
         await tell_vtn2(connection, ven.peer.id)
     await room.keeper.load_ven(ven.peer.id)

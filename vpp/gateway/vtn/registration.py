@@ -32,8 +32,9 @@ from vpp.domain.openadr2 import (
 from vpp.domain.peer import Peer, PeerRole, Protocol
 from vpp.gateway.outbox import close_answered, close_kinds
 from vpp.gateway.refused import Refused, good
+from vpp.gateway.vtn import sending
 from vpp.gateway.vtn.room import Room
-from vpp.peering import find_peer, get_peer, tell_vtn2
+from vpp.peering import find_peer, get_peer
 from vpp.store.tables.openadr2_vtn import vtn2_delivery, vtn2_registration
 from vpp.store.tables.peering import peer as peers
 
@@ -91,7 +92,8 @@ async def create(room: Room, message: CreateRegistration, caller: Openadr2Caller
         await connection.execute(new.on_conflict_do_update(index_elements=["peer_id"], set_=row))
         await _forget_told(connection, peer.id)
         await close_kinds(connection, peer.id, ("RequestReregistration", "CancelRegistration"), "registered", at=now)
-        await tell_vtn2(connection, peer.id)
+        await sending.end(connection, peer.id, "registered", at=now)
+        await sending.offer_unasked(connection, room, peer, ven_id, at=now)
     await room.keeper.load_ven(peer.id)
     return CreatedRegistration(
         response=good(message.request_id),
@@ -157,7 +159,7 @@ async def end(connection: AsyncConnection, peer_id: str, by: str, *, at: datetim
     )
     await _forget_told(connection, peer_id)
     await close_kinds(connection, peer_id, None, "registration ended", at=at)
-    await tell_vtn2(connection, peer_id)
+    await sending.end(connection, peer_id, "registration ended", at=at)
 
 
 def check_certificate(room: Room, peer: Peer, caller: Openadr2Caller) -> None:

@@ -1,7 +1,8 @@
 """What every part of the VTN's desk works with. Made by `desk`."""
 
+import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from vpp.gateway.vtn.changes import Answered, Change, Sent, Told
@@ -20,6 +21,7 @@ class Room:
     Attributes:
         poll: how often VENs are told to poll.
         must_show_certificate: a VEN without a known certificate cannot register.
+        due: set when a VEN has asked for a report, which may be due before any other.
     """
 
     store: Store
@@ -31,6 +33,7 @@ class Room:
     view: View
     keeper: Keeper
     writer: GroupWriter
+    due: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def write(self, changes: Sequence[Change]) -> None:
         """Commit changes together with others that come at the same time."""

@@ -1,6 +1,7 @@
 """What a VEN must remember over a restart: its registration, report requests and answers owed."""
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
@@ -53,9 +54,11 @@ openadr2_report_request = Table(
     Column("next_due_at", UtcInstant),
     Column("digest", Text, nullable=False),
     Column("done_at", UtcInstant),
+    Column("after_id", BigInteger),
 )
-"""Reports a VTN asked for; `done_at` is when all of one was sent. It is kept for a while after that, with the
-`digest` of what was asked, so that the same request told again is known for one that was answered."""
+"""Reports a VTN asked for, or a VEN of ours (`source` is then `ven:` with its peer's id); `done_at` is when all of one
+was sent. It is kept for a while after that, with the `digest` of what was asked, so that the same request told again
+is known for one that was answered. `after_id`: up to which value of `vtn2_report_value` a VEN has been told."""
 
 openadr2_report = Table(
     "openadr2_report",

@@ -121,6 +121,7 @@ vtn2_report_value = Table(
     Column("confidence", Integer),
     Column("received_at", UtcInstant, nullable=False, index=True),
     UniqueConstraint("report_request_id", "r_id", "start_at"),
+    Index("ix_vtn2_report_value_peer_id_id", "peer_id", "id"),
 )
 """Numbers in `value`, TELEMETRY_STATUS in `status`. A value that is corrected gets a new id: who reads on from the
 last id it saw misses none."""
