@@ -172,4 +172,9 @@ def encode(message: Openadr2Message, *, signer: Signer | None = None) -> bytes:
 
 def kind_of(message: Openadr2Message) -> str:
     """Return a message's name on the wire: `oadrPoll`."""
-    return _WRITERS[type(message)][0]
+    return name_of(type(message))
+
+
+def name_of(kind: type[Openadr2Message]) -> str:
+    """Return the name on the wire of messages of a kind."""
+    return _WRITERS[kind][0]

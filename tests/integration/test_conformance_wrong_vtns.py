@@ -2,8 +2,11 @@
 
 import json
 import re
+import threading
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -332,10 +335,9 @@ def below(prefix: str) -> Lie:
 async def test_the_profile_is_told_by_the_address_or_found_out_by_asking(
     store: Store, module_database_url: str, clock: FixedClock
 ) -> None:
-    told = {"https://v.example/openadr3/3.0.1/": "3.0.1", "https://v.example/OpenADR2/Simple/2.0b": "2.0b"}
-    for url, profile in told.items():
-        assert (await with_profile(VtnUnderTest(url=url, profile=""))).profile == profile
     async with running_vtn(store, clock) as vtn, lying_before(vtn.url.removesuffix(PREFIX)) as liar:
+        for path, profile in (("/openadr3/3.0.1/", "3.0.1"), ("/OpenADR2/Simple/2.0b", "2.0b")):
+            assert (await with_profile(VtnUnderTest(url=liar.url + path, profile=""))).profile == profile
         liar.lie = below(PREFIX)
         assert (await with_profile(VtnUnderTest(url=liar.url, profile=""))).profile == "2.0b"
         liar.lie = below("/nothing")
@@ -351,15 +353,41 @@ async def test_the_profile_is_told_by_the_address_or_found_out_by_asking(
             assert (await with_profile(VtnUnderTest(url=liar.url, profile=""))).profile == profile
 
 
+@contextmanager
+def _no_vtn() -> Iterator[str]:
+    """An HTTP server that knows no request."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Nothing) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+class _Nothing(BaseHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
 def test_the_command_exits_0_only_if_nothing_failed_and_writes_json(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wanted = ["conformance", "openadr", "--vtn", f"http://127.0.0.1:{free_port()}", "--timeout", "0.1"]
-    assert run(wanted) == 1
-    assert "does not answer" in capsys.readouterr().err
-    assert run([*wanted, "--profile", "2.0a"]) == 1
+    nowhere = ["conformance", "openadr", "--vtn", f"http://127.0.0.1:{free_port()}", "--timeout", "0.5"]
+    for profile in ([], ["--profile", "2.0b"], ["--profile", "3.1.0"]):
+        assert run([*nowhere, *profile]) == 1
+        assert "nothing listens at" in capsys.readouterr().err
+    assert run([*nowhere, "--profile", "2.0a"]) == 1
     assert "--profile" in capsys.readouterr().err
-    assert run([*wanted, "--profile", "3.1.0", "--json", str(tmp_path / "out.json")]) == 1
+    assert run(["conformance", "openadr", "--vtn", "vtn.example/openadr3/3.1.0"]) == 1
+    assert "https://" in capsys.readouterr().err
+    with _no_vtn() as url:
+        wanted = ["conformance", "openadr", "--vtn", url, "--profile", "3.1.0"]
+        assert run(wanted) == 1
+        lines = capsys.readouterr().out.splitlines()
+        assert run([*wanted, "--json", str(tmp_path / "out.json")]) == 1
+    assert lines[0] == f"39 checks of OpenADR 3.1.0 at {url}"
+    assert any(line.split()[:2] == ["fail", "auth-server"] for line in lines)
+    assert any(line.strip().startswith("asked for by") for line in lines)
+    assert re.fullmatch(r"0 passed, \d+ failed, \d+ skipped", lines[-1])
+    assert max(map(len, lines)) <= 80
     written = json.loads((tmp_path / "out.json").read_text())
     assert (written["profile"], written["passed"]) == ("3.1.0", 0)
     assert written["failed"] + written["skipped"] == len(written["checks"]) > 25

@@ -42,36 +42,77 @@ async def with_profile(vtn: VtnUnderTest) -> VtnUnderTest:
     """Return the VTN with its profile, told by its address or its answers where nobody named it.
 
     Raises:
-        InvalidRequest: the profile is none we know.
-        NotReady: it cannot be found out, or the VTN does not answer.
+        InvalidRequest: the profile is none we know, or the address is none.
+        NotReady: it cannot be found out, or nobody can be reached at the address.
     """
     vtn = replace(vtn, url=vtn.url.rstrip("/"))
-    if vtn.profile:
-        if vtn.profile not in PROFILES:
-            raise InvalidRequest("--profile", vtn.profile, " or ".join(PROFILES))
-        return vtn
+    if vtn.profile and vtn.profile not in PROFILES:
+        raise InvalidRequest("--profile", vtn.profile, " or ".join(PROFILES))
     named = [profile for profile in PROFILES if profile in vtn.url]
-    return replace(vtn, profile=named[-1] if named else await _answered(vtn))
-
-
-async def _answered(vtn: VtnUnderTest) -> str:
-    """Return the profile a VTN's answers show: 3.1.0 has `/auth/server`, 3.0.1 only `/programs`, 2.0b speaks XML."""
+    profile = vtn.profile or (named[-1] if named else "")
     try:
-        context = ssl.create_default_context(cafile=str(vtn.ca) if vtn.ca else None)
-        if vtn.cert is not None:
-            context.load_cert_chain(str(vtn.cert), None if vtn.key is None else str(vtn.key))
-        async with httpx.AsyncClient(verify=context, timeout=vtn.timeout_s, trust_env=False) as http:
-            server = await http.get(f"{vtn.url}/auth/server")
-            if server.status_code == 200 and "json" in server.headers.get("content-type", ""):
-                return "3.1.0"
-            programs = await http.get(f"{vtn.url}/programs")
-            if programs.status_code in (200, 401, 403) and "json" in programs.headers.get("content-type", ""):
-                return "3.0.1"
-            party = await http.post(f"{vtn.url}/EiRegisterParty", content=_ASKED_XML)
-            if party.status_code not in (404, 405, 501):
-                return "2.0b"
-    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-        raise NotReady(f"{vtn.url} does not answer: {type(error).__name__} {error}") from error
-    raise NotReady(
-        f"{vtn.url} answers like none of {', '.join(PROFILES)}: give --profile, or the address of its services"
-    )
+        async with httpx.AsyncClient(verify=_context(vtn), timeout=vtn.timeout_s, trust_env=False) as http:
+            if profile:
+                await _reach(http, vtn.url)
+            return replace(vtn, profile=profile or await _answered(http, vtn.url))
+    except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+        raise InvalidRequest("--vtn", vtn.url, "an address as https://vtn.example/openadr3/3.1.0") from error
+    except (httpx.HTTPError, OSError) as error:
+        raise NotReady(_unreachable(vtn.url, error)) from error
+
+
+def _context(vtn: VtnUnderTest) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=str(vtn.ca) if vtn.ca else None)
+    if vtn.cert is not None:
+        context.load_cert_chain(str(vtn.cert), None if vtn.key is None else str(vtn.key))
+    return context
+
+
+async def _reach(http: httpx.AsyncClient, url: str) -> None:
+    """Find nobody there, or another than was meant, before every check says so; a fault of its TLS is for a check."""
+    try:
+        await http.get(url)
+    except httpx.TransportError as error:
+        tls = [each for each in _causes(error) if isinstance(each, ssl.SSLError)]
+        untrusted = any(isinstance(each, ssl.SSLCertVerificationError) for each in tls)
+        nobody = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout) and not tls
+        if untrusted or nobody or isinstance(error, httpx.UnsupportedProtocol):
+            raise
+
+
+async def _answered(http: httpx.AsyncClient, url: str) -> str:
+    """Return the profile a VTN's answers show: 3.1.0 has `/auth/server`, 3.0.1 only `/programs`, 2.0b speaks XML."""
+    server = await http.get(f"{url}/auth/server")
+    if server.status_code == 200 and "json" in server.headers.get("content-type", ""):
+        return "3.1.0"
+    programs = await http.get(f"{url}/programs")
+    if programs.status_code in (200, 401, 403) and "json" in programs.headers.get("content-type", ""):
+        return "3.0.1"
+    party = await http.post(f"{url}/EiRegisterParty", content=_ASKED_XML)
+    if party.status_code not in (404, 405, 501):
+        return "2.0b"
+    raise NotReady(f"{url} answers like none of {', '.join(PROFILES)}: give --profile, or the address of its services")
+
+
+def _unreachable(url: str, error: BaseException) -> str:
+    for each in _causes(error):
+        if isinstance(each, ssl.SSLCertVerificationError):
+            return f"{url}: its certificate is not trusted ({each.verify_message}); name who vouches for it with --ca"
+        if isinstance(each, ConnectionRefusedError):
+            return f"nothing listens at {url}"
+    return f"{url} cannot be reached: {error or type(error).__name__}"
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    """An error and what led to it, also where several attempts failed side by side."""
+    found: list[BaseException] = []
+    waiting = [error]
+    while waiting and len(found) < 20:
+        each = waiting.pop()
+        if each is None or each in found:
+            continue
+        found.append(each)
+        waiting += [each.__cause__, each.__context__]
+        if isinstance(each, BaseExceptionGroup):
+            waiting += each.exceptions
+    return found

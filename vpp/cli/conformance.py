@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from vpp.bootstrap.conformance import check_vtn, count_checks, with_profile
 from vpp.cli.app import JsonTo, app, console, emit, told, within
@@ -69,23 +71,34 @@ def openadr(
         callback_url=callback_url, callback_port=callback_port, hostile=hostile, timeout_s=timeout_s,
         within_s=within_s,
     )  # fmt: skip
-    found, results = within(_check(asked))
+    found, results = within(_check(asked, told if json_to else console))
     counts = Counter(each.outcome for each in results)
-    emit(_summary(found, results), json_to, lambda: console.print(_table(results, counts)))
+    emit(_summary(found, results), json_to, lambda: console.print(_counted(counts)))
     if counts[Outcome.FAIL]:
         raise typer.Exit(1)
 
 
-async def _check(vtn: VtnUnderTest) -> tuple[VtnUnderTest, list[CheckResult]]:
+async def _check(vtn: VtnUnderTest, out: Console) -> tuple[VtnUnderTest, list[CheckResult]]:
+    """Make the checks, and show each as soon as it is made."""
     vtn = await with_profile(vtn)
-    every, done = count_checks(vtn.profile), 0
+    out.print(f"{count_checks(vtn.profile)} checks of OpenADR {vtn.profile} at {vtn.url}", markup=False, soft_wrap=True)
+    return vtn, await check_vtn(vtn, SystemClock(), told=lambda result: out.print(_line(result)))
 
-    def tell(result: CheckResult) -> None:
-        nonlocal done
-        done += 1
-        told.print(f"{done}/{every} {result.name}: {result.outcome.value}", markup=False)
 
-    return vtn, await check_vtn(vtn, SystemClock(), told=tell)
+def _line(result: CheckResult) -> Table:
+    """One check in columns of fixed width; of one that failed also where it is asked for."""
+    line = Table.grid(padding=(0, 2))
+    for width in (7, 27, None):
+        line.add_column(width=width, overflow="fold")
+    found = Text(result.sentence)
+    if result.outcome is Outcome.FAIL:
+        found.append(f"\nasked for by {result.requirement}", style="dim")
+    line.add_row(Text(result.outcome.value, style=_STYLES[result.outcome]), Text(result.name), found)
+    return line
+
+
+def _counted(counts: Counter[Outcome]) -> str:
+    return f"{counts[Outcome.PASS]} passed, {counts[Outcome.FAIL]} failed, {counts[Outcome.SKIPPED]} skipped"
 
 
 def _summary(vtn: VtnUnderTest, results: list[CheckResult]) -> dict[str, Any]:
@@ -98,24 +111,6 @@ def _summary(vtn: VtnUnderTest, results: list[CheckResult]) -> dict[str, Any]:
         "skipped": counts["skipped"],
         "checks": [asdict(each) for each in results],
     }
-
-
-def _table(results: list[CheckResult], counts: Counter[Outcome]) -> Table:
-    said = f"{counts[Outcome.PASS]} passed, {counts[Outcome.FAIL]} failed, {counts[Outcome.SKIPPED]} skipped"
-    table = Table(title=said)
-    for heading in ("check", "result", "what was found", "asked for by"):
-        table.add_column(heading, overflow="fold")
-    for each in results:
-        style = _STYLES[each.outcome]
-        table.add_row(
-            each.name, f"[{style}]{each.outcome.value}[/]", _plain(each.sentence), _plain(each.requirement)
-        )  # fmt: skip
-    return table
-
-
-def _plain(text: str) -> str:
-    """What a server said is text, and none of it a style."""
-    return text.replace("[", r"\[")
 
 
 def _credential(option: str, client_id: str | None, secret: str | None, variable: str) -> ClientCredential | None:

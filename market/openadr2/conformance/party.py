@@ -22,6 +22,7 @@ async def query(session: Session2) -> str:
 
 async def create(session: Session2) -> str:
     """It registers us and gives us both ids."""
+    session.registered = "it was not answered"
     answer = await session.say(_registration(session))
     session.registered = answer.brief
     said = answer.is_a(m.CreatedRegistration)

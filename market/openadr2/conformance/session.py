@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import httpx
 
-from market.openadr2.codec import Refused, Signer, decode, encode, kind_of
+from market.openadr2.codec import Refused, Signer, decode, encode, kind_of, name_of
 from market.openadr2.parse import MAX_BODY_BYTES
 from vpp.domain import openadr2 as m
 from vpp.domain.conformance import Failed, Skipped, VtnUnderTest
@@ -84,7 +84,7 @@ class Answer:
             Failed: it is something else.
         """
         if not isinstance(self.message, kind):
-            raise Failed(f"{self.asked} was answered with {self.brief}")
+            raise Failed(f"{self.asked} was answered with {self.brief}, not with {name_of(kind)}")
         if not self.accepted:
             raise Failed(f"{self.asked} was refused: {self.brief}")
         return self.message
@@ -126,7 +126,9 @@ class Session2:
                     if len(content) > MAX_BODY_BYTES:
                         raise Failed(f"{asked} was answered with more than {MAX_BODY_BYTES} bytes")
         except (httpx.HTTPError, TimeoutError, ssl.SSLError) as error:
-            raise Failed(f"{asked} was not answered: {type(error).__name__} {error}") from error
+            hung_up = isinstance(error, httpx.RemoteProtocolError | httpx.ReadError)
+            hint = "; it may want a certificate: --cert and --key" if hung_up and self.vtn.cert is None else ""
+            raise Failed(f"{asked} was not answered: {type(error).__name__} {error}{hint}") from error
         answer = _read(asked, request_id, reply, bytes(content))
         if keep:
             self.answers.append(answer)
