@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 from fastapi import FastAPI
@@ -10,7 +11,7 @@ from fastapi import FastAPI
 from market.openadr3.vtn.app import VtnParts, create_vtn
 from vpp.bootstrap.frame import Secrets
 from vpp.config import Settings
-from vpp.peering import Changes, OwnAuthority, SqlMessageLog, SqlObjectShelf
+from vpp.peering import Changes, OwnAuthority, SqlMessageLog, SqlObjectShelf, run_retention
 from vpp.ports import CallbackCheck, Clock, Notifiers
 from vpp.store.engine import Store
 
@@ -44,7 +45,8 @@ async def openadr3_vtn(
         notifiers=notifiers,
         issues_tokens=settings.openadr3_oauth_issuer is None,
     )
-    async with _beside(authority.run(), log.run()):
+    keep_for = timedelta(days=settings.openadr2_vtn_keep_days)
+    async with _beside(authority.run(), log.run(), run_retention(store, clock, keep_for=keep_for)):
         yield {f"/openadr3/{version}": app for version, app in create_vtn(parts).items()}
 
 

@@ -41,6 +41,7 @@ from vpp.peering import (
     ProgramPrice,
     WantedCharge,
     end_heard,
+    forget_received,
     keep_heard,
     open_heard,
     prune_heard,
@@ -173,7 +174,9 @@ class Hearing:
     async def prune(self) -> None:
         """Forget what was over long ago."""
         async with self.store.begin() as connection:
-            await prune_heard(connection, self.source, before=self.clock.now() - KEPT)
+            before = self.clock.now() - KEPT
+            await prune_heard(connection, self.source, before=before)
+            await forget_received(connection, tenant_id=self.tenant_id, before=before)
 
     def _series(
         self, event: GridEvent, series: Series, outcome: Outcome, sites: Mapping[str, str]

@@ -1,0 +1,153 @@
+"""What both VTNs keep is forgotten once it was over long ago, and nothing that still counts is."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import select, text
+
+from tests.builders_downstream import START_AT, TENANT, add_tenant, an_event
+from tests.builders_grid_events import answered
+from tests.clock import NOON, FixedClock
+from vpp.bootstrap.translator import Translator
+from vpp.domain.grid_event import GridEvent
+from vpp.domain.openadr3 import ObjectDraft, ObjectKind, ObjectQuery
+from vpp.domain.peer import Peer, PeerRole, Protocol
+from vpp.gateway.hearing import KEPT, Hearing
+from vpp.peering import NewPeer, NobodyTold, SqlObjectShelf, add_peer, forget_old, on_received, publish
+from vpp.store.engine import Store
+from vpp.store.tables.downstream import grid_event, grid_event_version, received_event
+from vpp.store.tables.openadr2_vtn import vtn2_delivery, vtn2_opt, vtn2_report_request, vtn2_report_value
+
+DAY = timedelta(days=1)
+LATER = START_AT + 20 * DAY
+BEFORE = START_AT + 10 * DAY
+WORDS: dict[str, Any] = {"at": NOON, "translator": Translator(), "changes": NobodyTold()}
+EVENTS = (
+    an_event("over"),
+    an_event("open", duration=None),
+    an_event("to come", start_at=LATER),
+)
+
+
+@pytest.fixture
+async def kept(store: Store) -> Store:
+    await add_tenant(store)
+    await add_tenant(store, "other")
+    return store
+
+
+async def a_peer(store: Store, role: PeerRole, **config: Any) -> Peer:
+    new = NewPeer(
+        tenant_id=TENANT, protocol=Protocol.OPENADR2, role=role, name="x", url="https://x.example", config=config
+    )
+    async with store.begin() as connection:
+        return (await add_peer(connection, new, at=NOON))[0]
+
+
+async def ids(store: Store, column: Any) -> set[str]:
+    async with store.begin() as connection:
+        return set((await connection.execute(select(column))).scalars())
+
+
+async def forget(store: Store, *, most: int = 100, tenant_id: str = TENANT) -> int:
+    async with store.begin() as connection:
+        return await forget_old(connection, tenant_id=tenant_id, before=BEFORE, most=most)
+
+
+async def an_opt(store: Store, peer: Peer, opt_id: str, **fields: Any) -> None:
+    row = {"event_id": None, "windows": "[]", "cancelled_at": None, "received_at": NOON} | fields
+    async with store.begin() as connection:
+        await connection.execute(
+            text(
+                "insert into vtn2_opt (peer_id, opt_id, opt_in, reason, event_id, windows, targets, created_at, "
+                "received_at, cancelled_at) values (:peer_id, :opt_id, false, '', :event_id, cast(:windows as jsonb), "
+                "'[]', :received_at, :received_at, :cancelled_at)"
+            ),
+            row | {"peer_id": peer.id, "opt_id": opt_id},
+        )
+
+
+async def asked(store: Store, peer: Peer, name: str, state: str, *, value: bool = False) -> None:
+    async with store.begin() as connection:
+        at = {"name": name, "peer_id": peer.id, "at": NOON, "state": state}
+        await connection.execute(
+            text("insert into vtn2_report_request values (:name, :peer_id, 's', '{}', :state, '', :at, :at)"), at
+        )
+        if value:
+            await connection.execute(
+                text(
+                    "insert into vtn2_report_value (peer_id, report_request_id, r_id, name, start_at, value, "
+                    "received_at) values (:peer_id, :name, 'p', 'n', :at, 1, :at)"
+                ),
+                at,
+            )
+
+
+async def test_events_over_long_ago_go_with_all_that_was_said_of_them_and_others_stay(kept: Store) -> None:
+    ven = await a_peer(kept, PeerRole.VEN)
+    async with kept.begin() as connection:
+        for event in EVENTS:
+            await publish(connection, event, tenant_id=TENANT, **WORDS)
+            await answered(connection, ven, event.event_id)
+        await publish(connection, EVENTS[0], tenant_id="other", **WORDS)
+    shelf = SqlObjectShelf(kept, FixedClock(NOON), NobodyTold())
+    for event_id in await ids(kept, grid_event.c.openadr3_id):
+        report = {"eventID": event_id, "clientName": "c", "resources": []}
+        draft = ObjectDraft(kind=ObjectKind.REPORT, tenant_id=TENANT, body=report, client_id="c")
+        if await shelf.find(ObjectKind.EVENT, event_id, tenant_id=TENANT):
+            await shelf.create(draft)
+    assert await forget(kept, tenant_id="other") > 0
+    assert await ids(kept, grid_event.c.event_id) == {each.event_id for each in EVENTS}
+    while await forget(kept, most=1):
+        pass
+    for table in (grid_event, grid_event_version, vtn2_delivery):
+        assert await ids(kept, table.c.event_id) == {"open", "to come"}
+    objects = await shelf.select(ObjectQuery(kind=ObjectKind.EVENT, tenant_id=TENANT))
+    assert {each.id for each in objects} == await ids(kept, grid_event.c.openadr3_id)
+    assert await shelf.select(ObjectQuery(kind=ObjectKind.REPORT, tenant_id=TENANT)) == []
+
+
+async def test_opts_and_refused_requests_go_in_parts_and_what_still_counts_stays(kept: Store) -> None:
+    ven = await a_peer(kept, PeerRole.VEN)
+    async with kept.begin() as connection:
+        for event in EVENTS:
+            await publish(connection, event, tenant_id=TENANT, **WORDS)
+    past, coming = (f'[{{"start_at": "{NOON}", "end_at": "{end}"}}]' for end in (START_AT, LATER))
+    await an_opt(kept, ven, "over", event_id="over")
+    await an_opt(kept, ven, "nobody's", event_id="no such")
+    await an_opt(kept, ven, "past", windows=past)
+    await an_opt(kept, ven, "taken back", windows=coming, cancelled_at=START_AT)
+    await an_opt(kept, ven, "OPEN", event_id="open")
+    await an_opt(kept, ven, "COMING", windows=coming)
+    await an_opt(kept, ven, "NEW", event_id="over", received_at=LATER)
+    for state in ("refused", "cancelled", "done"):
+        await asked(kept, ven, state, state)
+    await asked(kept, ven, "running", "running", value=True)
+    await asked(kept, ven, "asked", "asked")
+    assert await forget(kept, most=1) < 8
+    while await forget(kept, most=1):
+        pass
+    assert await ids(kept, vtn2_opt.c.opt_id) == {"OPEN", "COMING", "NEW"}
+    assert await ids(kept, vtn2_report_request.c.report_request_id) == {"running", "asked"}
+    assert await ids(kept, vtn2_report_value.c.report_request_id) == set()
+
+
+async def test_a_ven_forgets_what_it_received_unless_it_is_in_force_here_or_below(kept: Store) -> None:
+    vtn = await a_peer(kept, PeerRole.VTN, forward=True)
+
+    async def hear(event: GridEvent) -> None:
+        async with kept.begin() as connection:
+            assert (await on_received(connection, vtn, event, **WORDS)).refusal is None
+
+    for event in (*EVENTS, an_event("gone", duration=None, cancelled=True)):
+        await hear(event)
+    async with kept.begin() as connection:
+        await connection.execute(text("update grid_event set over_at = null where event_id = 'over@x'"))
+    hearing = Hearing(kept, FixedClock(BEFORE + KEPT), "openadr2:x", TENANT)
+    await hearing.prune()
+    assert await ids(kept, received_event.c.event_id) == {"over", "open", "to come"}
+    async with kept.begin() as connection:
+        await connection.execute(text("update grid_event set over_at = start_at where event_id = 'over@x'"))
+    await hearing.prune()
+    assert await ids(kept, received_event.c.event_id) == {"open", "to come"}
