@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard
 from urllib.parse import quote
 
+import structlog
+
 from market.openadr3 import client_read as read
 from market.openadr3 import client_write as write
 from market.openadr3.client_auth import Credential, Tokens
 from market.openadr3.client_http import Answer, Query, Wire, accepted
 from market.openadr3.client_version import Place, found_out, stated
-from market.openadr3.paging import Listing, read_all
+from market.openadr3.paging import MAX_OBJECTS, Listing, read_all
 from vpp.domain.errors import PeerRefused, PeerUnreachable
 from vpp.domain.ven3 import Callback, EventList, EventSeen, MqttOffer, ProgramSeen, ReportOut, VenSeen, VenWanted
 from vpp.ports import Clock
@@ -22,6 +24,10 @@ from vpp.ports import Clock
 MAX_TARGETS = 16
 """Each target is asked for on its own: the definition leaves open whether several are meant as 'and'."""
 MAX_SUBSCRIPTIONS = 50
+MAX_LIST_BYTES = 100_000_000
+"""Of all pages of one list: 10,000 events of a day in quarters of an hour."""
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +45,20 @@ class Openadr3Client:
     Args:
         name: the peer's name; part of the source of its events.
         wire: HTTP to it; closed with this client.
+        list_max_bytes: of all pages of one list.
     """
 
-    def __init__(self, name: str, wire: Wire, clock: Clock, where: Where, credential: Credential) -> None:
-        self.name = name
+    def __init__(
+        self,
+        name: str,
+        wire: Wire,
+        clock: Clock,
+        where: Where,
+        credential: Credential,
+        *,
+        list_max_bytes: int = MAX_LIST_BYTES,
+    ) -> None:
+        self.name, self._list_max_bytes = name, list_max_bytes
         self._wire, self._clock, self._where, self._credential = wire, clock, where, credential
         self._place = stated(where.url, where.version)
         self._tokens: Tokens | None = None
@@ -224,11 +240,21 @@ class Openadr3Client:
         return content
 
     async def _list(self, path: str, query: Query = ()) -> Listing:
-        async def fetch(skip: int, limit: int) -> Any:
-            page = (*query, ("skip", str(skip)), ("limit", str(limit)))
-            return accepted(f"GET /{path}", await self._send("GET", path, query=page))
+        length = 0
 
-        return await read_all(fetch)
+        async def fetch(skip: int, limit: int) -> Any:
+            nonlocal length
+            page = (*query, ("skip", str(skip)), ("limit", str(limit)))
+            answer = await self._send("GET", path, query=page)
+            length += answer.length
+            if length > self._list_max_bytes:
+                raise PeerUnreachable(f"GET /{path}: more than {self._list_max_bytes} bytes in all")
+            return accepted(f"GET /{path}", answer)
+
+        listing = await read_all(fetch)
+        if len(listing.objects) >= MAX_OBJECTS:
+            log.warning("a list is longer than we read", source=self.name, path=path, objects=len(listing.objects))
+        return listing
 
     async def _find(self, path: str, field: str, name: str) -> dict[str, Any] | None:
         """One of a list by its name; a VTN may ignore the filter, so the name is compared here too."""

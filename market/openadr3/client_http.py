@@ -10,6 +10,7 @@ import re
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,6 +23,8 @@ from vpp.ports import MessageLog
 MAX_BODY_BYTES = 8 * 1024 * 1024
 """No page of 50 events of a day in 5-minute intervals comes near it."""
 MAX_DEPTH = 64
+MAX_DIGITS = 308
+"""Of an integer: as many as a double has."""
 MAX_PROBLEM_CHARS = 300
 BUSY = (429, 503)
 MAX_RETRY_AFTER_S = 86_400.0
@@ -32,11 +35,12 @@ Query = Sequence[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A status and what its body says; None where it is empty or no JSON (an error page)."""
+    """A status and what its body says, None where it is empty or no JSON (an error page); `length` of it in bytes."""
 
     status: int
     content: Any
     retry_after_s: float | None = None
+    length: int = 0
 
     @property
     def problem(self) -> str:
@@ -108,7 +112,7 @@ class Wire:
         except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError, OSError) as error:
             self._fail(kind, f"{type(error).__name__}: {error}".rstrip(": "), error)
         self._note(Direction.IN, kind, str(status), b"" if secret else received)
-        return Answer(status, _parsed(kind, status, received), _retry_after_s(sent_headers))
+        return Answer(status, _parsed(kind, status, received), _retry_after_s(sent_headers), len(received))
 
     async def _exchange(
         self,
@@ -176,7 +180,7 @@ def _parsed(kind: str, status: int, received: bytes) -> Any:
     if not received:
         return None
     try:
-        return _clean(json.loads(received, parse_constant=_no_number), MAX_DEPTH)
+        return _clean(json.loads(received, parse_constant=_no_number, parse_int=_whole), MAX_DEPTH)
     except (ValueError, RecursionError) as error:
         if 200 <= status < 300:
             raise PeerUnreachable(f"{kind}: the answer is no JSON") from error
@@ -184,7 +188,7 @@ def _parsed(kind: str, status: int, received: bytes) -> Any:
 
 
 def _clean(value: Any, depth: int) -> Any:
-    """The value with what no database keeps replaced: NUL and halves of surrogates by U+FFFD, infinity by null."""
+    """The value with what nobody keeps replaced: NUL and halves of surrogates by U+FFFD, what is no number by null."""
     if depth == 0:
         raise ValueError("nested too deep")
     if isinstance(value, str):
@@ -198,14 +202,24 @@ def _clean(value: Any, depth: int) -> Any:
     return value
 
 
-def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number of JSON's")
+def _no_number(text: str) -> None:
+    """NaN and Infinity are none of JSON's, but one of them in one object is no reason to hear of no other."""
+
+
+def _whole(text: str) -> int | None:
+    """An integer, or null where no number of ours holds it."""
+    return int(text) if len(text) <= MAX_DIGITS else None
 
 
 def _retry_after_s(headers: httpx.Headers) -> float | None:
-    """Seconds only: a date would have to be read by a clock we do not share with the VTN."""
+    """Seconds, or a date, which is read by the clock of who sent it, never by ours."""
+    said = headers.get("Retry-After", "")
     try:
-        wait_s = float(headers.get("Retry-After", ""))
-    except ValueError:
+        wait_s = float(said) if said[:1].isdigit() else _instant_s(said) - _instant_s(headers.get("Date", ""))
+    except (ValueError, TypeError, OverflowError):
         return None
     return min(wait_s, MAX_RETRY_AFTER_S) if math.isfinite(wait_s) and wait_s >= 0 else None
+
+
+def _instant_s(text: str) -> float:
+    return parsedate_to_datetime(text).timestamp()

@@ -3,6 +3,7 @@
 Called by `events_in`.
 """
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -57,7 +58,8 @@ def objects_in(body: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
 
 
 def is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Whether a value is a number that a double holds."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def whole(value: Any, key: str, *, least: int | None = 0) -> int:

@@ -8,7 +8,7 @@ from vpp.domain.errors import PeerUnreachable
 
 LIMIT = 50
 """The most the definition lets us ask for at once."""
-MAX_OBJECTS = 5_000
+MAX_OBJECTS = 20_000
 LIKELY_CAPS = (10, 20, 25, 30, 40)
 """A page of so many may be all the VTN gives out at once: one more is asked for."""
 

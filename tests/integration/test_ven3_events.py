@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
@@ -202,6 +203,21 @@ async def test_an_event_that_is_over_and_not_shown_any_more_is_kept_as_it_was(
     assert (await only_event(fleet_store))["outcome"] == "in"
 
 
+async def test_an_event_put_off_while_we_were_down_is_asked_for_after_its_new_end(
+    fleet_store: Store, clock: FixedClock, vtn31: FakeVtn, ven: Openadr3Ven
+) -> None:
+    event_id = vtn31.event(300.0)
+    await ven.step()
+    vtn31.hidden.add(event_id)
+    for asked in (1, 2, 2):
+        clock.advance(3 * HOUR)
+        if asked == 1:
+            vtn31.event(200.0, event_id=event_id)  # from an hour from now
+        await ven.step()
+        assert vtn31.count(f"GET /events/{event_id}") == asked
+    assert [t.target_kw for t in (await _only(fleet_store)).targets] == [200.0]
+
+
 async def test_a_version_that_did_not_reach_the_commitment_before_the_end_reaches_it_after(
     fleet_store: Store, clock: FixedClock, vtn31: FakeVtn, ven: Openadr3Ven
 ) -> None:
@@ -214,7 +230,8 @@ async def test_a_version_that_did_not_reach_the_commitment_before_the_end_reache
     vtn31.hidden.add(event_id)
     clock.advance(3 * HOUR)
     await ven.step()
-    assert (await only_event(fleet_store))["outcome"] == "new"
+    before = await only_event(fleet_store)
+    assert (before["outcome"], before["asked"], before["closed_at"]) == ("new", 1, None)
     async with fleet_store.begin() as connection:
         await connection.execute(text("alter table commitment_target drop constraint dead"))
     await ven.step()
@@ -365,8 +382,10 @@ async def test_a_vtn_that_fails_is_asked_again_and_one_that_asks_for_patience_is
     vtn31.event(300.0)
     vtn31.failing = 1
     assert timedelta(0) < await ven.step() - clock.now() <= timedelta(seconds=5)
-    vtn31.failing, vtn31.retry_after = 1, "120"
-    assert await ven.step() >= clock.now() + timedelta(seconds=120)
+    in_two_minutes = format_datetime(datetime.now(UTC) + timedelta(seconds=121), usegmt=True)
+    for patience in ("120", in_two_minutes):  # a date is read by the VTN's clock, years from ours
+        vtn31.failing, vtn31.retry_after = 1, patience
+        assert await ven.step() >= clock.now() + timedelta(seconds=110)
     await ven.step()
     assert (await _only(fleet_store)).state is CommitmentState.ACCEPTED
 
@@ -411,13 +430,24 @@ async def test_deviations_cost_no_event(fleet_store: Store, clock: FixedClock, o
     assert {each.external_id for each in await _all(fleet_store)} == told
 
 
+async def test_events_that_are_none_keep_no_other_from_us(fleet_store: Store, vtn31: FakeVtn, ven: Openadr3Ven) -> None:
+    for value in (10**400, float("nan"), float("-inf"), "1", None, [[]]):
+        payload = {"type": "DISPATCH_SETPOINT", "values": [value]}
+        vtn31.event(300.0, intervals=[{"id": 0, "payloads": [payload]}])
+    for name in ([], {"a": 1}, None, 7):
+        vtn31.event(300.0, payloadDescriptors=[{"payloadType": name, "units": "KW"}])
+    good = vtn31.event(300.0)
+    await ven.step()
+    assert (await _only(fleet_store)).external_id == good
+
+
 async def test_an_answer_that_is_no_list_of_events_changes_nothing(
     fleet_store: Store, vtn31: FakeVtn, ven: Openadr3Ven
 ) -> None:
     vtn31.event(300.0)
     await ven.step()
     before: Any = await only_event(fleet_store)
-    for garbage in (b"<html>", b"[[", b"[" * 100_000, b'[{"id": "event-9", "priority": NaN}]', b'"events"', b""):
+    for garbage in (b"<html>", b"[[", b"[" * 100_000, b'"events"', b""):
         vtn31.garbage = garbage
         await ven.step()
         assert await only_event(fleet_store) == before

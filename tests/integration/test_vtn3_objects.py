@@ -8,6 +8,7 @@ from secrets import token_hex
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from tests.builders_vtn3 import OLD, Vtn, at_of, event_body, report_body, running_vtn, subscription_body, ven_body
@@ -149,6 +150,17 @@ async def test_a_report_made_while_its_program_is_deleted_goes_with_it(vtn: Vtn,
     assert await deleting == 200
     assert await reporting in (201, 409)
     assert await vtn.bl.get("/reports") == []
+
+
+async def test_two_that_wait_for_each_other_are_both_done(vtn: Vtn, program: str) -> None:
+    wish = await vtn.ven1.post("/subscriptions", subscription_body(programID=program))
+    locked = text("select id from openadr3_object where id = :id for update")
+    async with vtn.store.begin() as connection:  # as who replaces a subscription holds it, then its program
+        await connection.execute(locked, {"id": wish["id"]})
+        deleting = asyncio.create_task(vtn.bl.status("DELETE", f"/programs/{program}"))
+        await asyncio.wait({deleting}, timeout=0.1)
+        await connection.execute(locked, {"id": program})
+    assert await deleting == 200
 
 
 async def test_a_report_follows_its_event_to_another_program(vtn: Vtn, program: str) -> None:
@@ -315,7 +327,7 @@ async def test_every_request_is_in_the_message_log_by_peer_and_operation(vtn: Vt
     assert (posted["kind"], posted["status"], posted["peer"]) == ("POST /programs", "201", "peer-bl")
     assert json.loads(posted["body"]) == {"programName": "p"}
     assert (refused["status"], refused["peer"]) == ("400", "peer-ven1")
-    assert refused["summary"].endswith("/events?limit=77")
+    assert "/events?limit=77: limit" in refused["summary"], "what was asked, and why it was refused"
     assert b"limit" in refused["body"]
     assert (unknown["status"], unknown["peer"]) == ("401", None)
 
@@ -332,3 +344,40 @@ async def test_an_event_may_have_a_name_longer_than_any_index_takes(vtn: Vtn) ->
     name = token_hex(5000)
     made = await vtn.bl.post("/events", event_body(program["id"], eventName=name))
     assert (await vtn.bl.get(f"/events/{made['id']}"))["eventName"] == name
+
+
+class SlowCallbacks:
+    """A `CallbackCheck` that waits; `asked` are the addresses it waits for."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.two_asked, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def check(self, url: str, *, bearer_token: str | None = None) -> None:
+        self.asked.append(url)
+        if len(self.asked) == 2:
+            self.two_asked.set()
+        await self.go_on.wait()
+
+
+async def test_a_client_with_slow_callbacks_keeps_no_other_waiting(module_database_url: str, clock: FixedClock) -> None:
+    slow = SlowCallbacks()
+    async with running_vtn(module_database_url, clock, callbacks=slow) as vtn:
+        wishes = [(vtn.ven1, f"https://a.example/{n}") for n in range(5)] + [(vtn.ven2, "https://b.example")]
+        operation = {"objects": ["EVENT"], "operations": ["CREATE"]}
+        sending = [
+            asyncio.create_task(
+                client.status(
+                    "POST",
+                    "/subscriptions",
+                    json={"clientName": "me", "objectOperations": [operation | {"callbackUrl": url}]},
+                )
+            )
+            for client, url in wishes
+        ]
+        async with asyncio.timeout(5):
+            await slow.two_asked.wait()
+        assert sorted(url[:17] for url in slow.asked) == ["https://a.example", "https://b.example"]
+        slow.go_on.set()
+        assert await asyncio.gather(*sending) == [201] * 6
+    assert len(slow.asked) == 6

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from market.openadr3.vtn.app import VtnParts, create_vtn
 from tests.builders_vtn3 import NEW, OLD, ORIGIN, FixedAuthority, KeptLog, Vtn, running_vtn, ven_body
 from tests.clock import FixedClock
-from vpp.domain.peer import Caller
+from vpp.domain.peer import Caller, PeerRole
 
 SECRET = "bl secret+/:%"
 FORM = {"grant_type": "client_credentials", "client_id": "bl-client", "client_secret": SECRET}
@@ -93,6 +93,13 @@ async def test_what_earns_no_token_is_refused_in_the_words_of_oauth(
         assert told["error"] == error
         assert (told["status"], told["detail"]) == (answer.status_code, told["error_description"])
         assert SECRET not in answer.text
+
+
+async def test_a_client_that_may_have_no_scope_it_asks_for_is_told_so(vtn: Vtn) -> None:
+    vtn.authority.add("poor", PeerRole.VEN, ())
+    form = GRANT | {"client_id": "poor-client", "client_secret": "poor secret+/:%"}
+    answer = await vtn.http.post(f"{NEW}/auth/token", data=form)
+    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_scope")
 
 
 async def test_a_body_that_is_no_form_earns_no_token(http: httpx.AsyncClient) -> None:

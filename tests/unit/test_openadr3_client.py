@@ -15,12 +15,14 @@ import pytest
 import yaml
 
 from market.openadr3 import client_write as write
-from market.openadr3.client_http import MAX_BODY_BYTES
+from market.openadr3.client import Openadr3Client, Where
+from market.openadr3.client_auth import Credential
+from market.openadr3.client_http import MAX_BODY_BYTES, Wire
 from market.openadr3.client_mqtt import broker_of, tls_of
 from market.openadr3.client_read import event_of, instant_of, reports_of, targets_of
 from market.openadr3.paging import LIMIT, MAX_OBJECTS, read_all
 from tests.builders_notify import certificates
-from tests.builders_ven3 import SECRET, Deviations, FakeVtn, NullLog, client_of, fake_vtn
+from tests.builders_ven3 import CLIENT, SECRET, Deviations, FakeVtn, NullLog, client_of, fake_vtn
 from tests.clock import NOON, FixedClock
 from tests.shared_data import shared_spec
 from vpp.domain.errors import NotReady, PeerRefused, PeerUnreachable
@@ -76,6 +78,18 @@ async def test_a_vtn_that_never_ends_is_left() -> None:
 
     listing = await read_all(fetch)
     assert (len(listing.objects), listing.complete) == (MAX_OBJECTS, False)
+
+
+async def test_a_list_of_endless_bytes_is_left(clock: FixedClock) -> None:
+    async with fake_vtn(clock) as vtn:
+        for number in range(60):
+            vtn.put("programs", {"programName": f"p{number}", "programLongName": "x" * 300})
+        wire = Wire("peer-1", NullLog())
+        where, credential = Where(vtn.url), Credential(CLIENT, SECRET)
+        client = Openadr3Client("utility", wire, clock, where, credential, list_max_bytes=20_000)
+        with pytest.raises(PeerUnreachable, match="more than 20000 bytes"):
+            await client.programs()
+        await client.close()
 
 
 async def test_objects_without_an_id_are_left_out() -> None:

@@ -1,6 +1,8 @@
 """One request to an operation on objects, and what it needs. Called by `app.py`, `objects.py` and `nested.py`."""
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
+from weakref import WeakValueDictionary
 
 from starlette.requests import Request
 
@@ -16,13 +18,25 @@ Answer = tuple[int, str]
 """A status, and JSON."""
 
 
+class Turns:
+    """One after the other for each client, so that one whose callbacks are slow keeps nobody else waiting."""
+
+    def __init__(self) -> None:
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def of(self, client_id: str) -> asyncio.Lock:
+        """The lock of a client, the same for everybody who holds it or waits for it."""
+        return self._locks.setdefault(client_id, asyncio.Lock())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Desk:
-    """What the operations need."""
+    """What the operations need; `challenges`: whose callbacks are being asked."""
 
     shelf: ObjectShelf
     clock: Clock
     callbacks: CallbackCheck | None = None
+    challenges: Turns = field(default_factory=Turns)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

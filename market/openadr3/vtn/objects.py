@@ -182,10 +182,10 @@ async def _check_callbacks(call: Call, body: Mapping[str, Any], before: StoredOb
     known = {each["callbackUrl"] for each in before.wire()["objectOperations"]} if before is not None else set()
     if call.desk.callbacks is None:
         return
-    for url, token in wanted.items():
-        if url not in known:
+    async with call.desk.challenges.of(call.caller.client_id):
+        for url in wanted.keys() - known:
             try:
-                await call.desk.callbacks.check(url, bearer_token=token)
+                await call.desk.callbacks.check(url, bearer_token=wanted[url])
             except InvalidRequest as error:
                 raise Problem(BAD_REQUEST, str(error)) from None
 

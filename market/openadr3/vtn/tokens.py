@@ -35,6 +35,8 @@ async def token_answer(authority: Authority, headers: Mapping[str, str], body: b
     granted = await authority.grant(client_id, client_secret, form.get("scope") or None)
     if granted is None:
         raise _error("invalid_client", "there is no such client with that secret", status=UNAUTHORIZED)
+    if not granted.scope:
+        raise _error("invalid_scope", "of the scopes asked for the client may have none")
     token = {
         "access_token": granted.access_token,
         "token_type": "Bearer",

@@ -21,7 +21,7 @@ from vpp.store.tables.openadr3_ven import openadr3_event_seen as table
 from vpp.store.tables.openadr3_ven import openadr3_report, openadr3_report_plan
 
 NEW, IN, OUT, REFUSED, GONE = "new", "in", "out", "refused", "gone"
-BATCH = 5000
+BATCH = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,10 +4,13 @@ Made by bootstrap for `market/openadr3` and whoever else acts as business logic 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import datetime
 
+from psycopg.errors import DeadlockDetected
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vpp.domain.openadr3 import ObjectDraft, ObjectKind, ObjectQuery, StoredObject
@@ -16,6 +19,8 @@ from vpp.peering.openadr3.read import client_of_ven_name, find_object, granted_t
 from vpp.peering.openadr3.write import create_object, delete_object, replace_object
 from vpp.ports import Clock
 from vpp.store.engine import Store
+
+Work = Callable[[AsyncConnection, datetime], Awaitable[StoredObject]]
 
 
 class SqlObjectShelf:
@@ -34,6 +39,17 @@ class SqlObjectShelf:
         async with self._turns, self._engine.connect() as connection:
             yield connection
 
+    async def _written(self, work: Work) -> StoredObject:
+        """Do what writes, as a whole; again where PostgreSQL gave it up because another one waited for it in turn."""
+        for last in (False, False, True):
+            try:
+                async with self._store.begin() as connection:
+                    return await work(connection, self._clock.now())
+            except OperationalError as error:
+                if last or not isinstance(error.orig, DeadlockDetected):
+                    raise
+        raise AssertionError("the last attempt returns or raises")
+
     async def select(self, query: ObjectQuery) -> list[StoredObject]:
         """See `ObjectShelf.select`."""
         async with self._reading() as connection:
@@ -46,25 +62,29 @@ class SqlObjectShelf:
 
     async def create(self, draft: ObjectDraft, *, resources: Sequence[ObjectDraft] = ()) -> StoredObject:
         """See `ObjectShelf.create`."""
-        at = self._clock.now()
-        async with self._store.begin() as connection:
+
+        async def work(connection: AsyncConnection, at: datetime) -> StoredObject:
             stored = await create_object(connection, draft, at=at, changes=self._changes)
             for each in resources:
                 below = replace(each, body={**each.body, "venID": stored.id})
                 await create_object(connection, below, at=at, changes=self._changes)
-        return stored
+            return stored
+
+        return await self._written(work)
 
     async def replace(self, object_id: str, draft: ObjectDraft) -> StoredObject:
         """See `ObjectShelf.replace`."""
-        async with self._store.begin() as connection:
-            return await replace_object(connection, object_id, draft, at=self._clock.now(), changes=self._changes)
+        return await self._written(
+            lambda connection, at: replace_object(connection, object_id, draft, at=at, changes=self._changes)
+        )
 
     async def delete(self, kind: ObjectKind, object_id: str, *, tenant_id: str) -> StoredObject:
         """See `ObjectShelf.delete`."""
-        async with self._store.begin() as connection:
-            return await delete_object(
-                connection, kind, object_id, tenant_id=tenant_id, at=self._clock.now(), changes=self._changes
+        return await self._written(
+            lambda connection, at: delete_object(
+                connection, kind, object_id, tenant_id=tenant_id, at=at, changes=self._changes
             )
+        )
 
     async def granted_targets(self, client_id: str, *, tenant_id: str) -> frozenset[str]:
         """See `ObjectShelf.granted_targets`."""
