@@ -60,13 +60,17 @@ class NoTranslator:
 
 @dataclass(slots=True)
 class Notes:
-    """A message log that only keeps kinds and codes, and summaries where there are any."""
+    """A message log that only keeps kinds and codes, whose they are, and summaries where there are any."""
 
     kinds: list[tuple[str, str, str]] = field(default_factory=list)
     summaries: list[tuple[str, str]] = field(default_factory=list)
+    peers: list[tuple[str, str | None]] = field(default_factory=list)
 
-    def note(self, *, direction: Any, kind: str, status: str, summary: str = "", **_: Any) -> None:
+    def note(
+        self, *, direction: Any, kind: str, status: str, summary: str = "", peer: str | None = None, **_: Any
+    ) -> None:
         self.kinds.append((direction.value, kind, status))
+        self.peers.append((kind, peer))
         if summary:
             self.summaries.append((kind, summary))
 

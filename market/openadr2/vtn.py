@@ -37,6 +37,7 @@ from vpp.domain.openadr2 import (
     DEPLOYMENT_ERROR,
     NOT_REGISTERED,
     Acknowledge,
+    CreatedRegistration,
     CreateRegistration,
     Openadr2Caller,
     Openadr2Message,
@@ -268,6 +269,8 @@ class Openadr2Vtn:
             log.warning("not ready", error=str(error))
             return _later(503, RETRY_AFTER_S)
         written = self._renderer.render(answer, sign=sign)
+        if isinstance(answer, CreatedRegistration) and (party := self._desk.party(answer.ven_id)) is not None:
+            peer = party.peer_id  # a VEN that registers by its name, or anew, is known by now
         self._note(decoded, answer, body, written, peer)
         return _xml(written, status)
 
@@ -315,7 +318,10 @@ class Openadr2Vtn:
 
     def _note(self, decoded: Decoded, answer: Openadr2Message, body: bytes, written: bytes, peer: str | None) -> None:
         message, tolerated = decoded.message, ", ".join(decoded.deviations)
-        code = str(getattr(getattr(answer, "response", None), "code", 200))
+        response = getattr(answer, "response", None)
+        code = "200" if response is None else str(response.code)
+        reason = "" if response is None or code == "200" else response.description
+        summary = "; ".join(part for part in (reason, f"tolerated: {tolerated}" if tolerated else "") if part)
         if isinstance(message, Poll) and isinstance(answer, Acknowledge) and code == "200":
             return
         for direction, said, content in ((Direction.IN, message, body), (Direction.OUT, answer, written)):
@@ -325,7 +331,7 @@ class Openadr2Vtn:
                 kind=kind_of(said),
                 status=code,
                 peer=peer,
-                summary=f"tolerated: {tolerated}" if tolerated and said is message else "",
+                summary=summary if said is message else "",
                 body=content,
             )
 

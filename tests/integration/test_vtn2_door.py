@@ -310,12 +310,16 @@ async def test_a_reply_that_is_lost_loses_nothing(store: Store, clock: FixedCloc
         assert await ven.told() == [("e1", 0, "active")]
 
 
-async def test_what_was_tolerated_of_a_message_stands_in_the_log(store: Store, clock: FixedClock) -> None:
-    await add_ven(store, clock, "a")
+async def test_what_was_tolerated_or_wrong_and_whose_it_is_stands_in_the_log(store: Store, clock: FixedClock) -> None:
+    peer = await add_ven(store, clock, "a")
     async with running_vtn(store, clock) as vtn, raw_ven(vtn.url, "a") as ven:
         body = encode(RequestEvents(request_id="r1", ven_id="a")).replace(b" ei:schemaVersion=", b" schemaVersion=")
         assert (await ven.post("EiEvent", body)).status_code == 200
         assert vtn.notes.summaries == [("oadrRequestEvent", "tolerated: attribute-without-namespace")]
+        assert {peer for kind, peer in vtn.notes.peers} == {peer.id}, "from its first registration on, by name alone"
+        await ven.post("EiRegisterParty", encode(CreateRegistration(request_id="r3", ven_name="stranger")))
+    assert vtn.notes.summaries[-1] == ("oadrCreatePartyRegistration", "this VEN is not known here")
+    assert vtn.notes.peers[-1] == ("oadrCreatedPartyRegistration", None)
 
 
 async def test_who_sends_what_takes_long_to_read_is_put_off_and_no_other_is(store: Store, clock: FixedClock) -> None:

@@ -203,15 +203,21 @@ class _Vtn:
 
     def _note(self, kind: str, response: Response, caller: Caller | None, request: Request, body: bytes) -> None:
         failed = response.status_code >= 400
+        asked = f"{request.url.path}?{request.url.query}".removesuffix("?")
         self._parts.log.note(
             protocol=Protocol.OPENADR3,
             direction=Direction.IN,
             kind=kind,
             status=str(response.status_code),
             peer=None if caller is None else caller.peer_id or caller.client_id,
-            summary=f"{request.url.path}?{request.url.query}".removesuffix("?"),
+            summary=f"{asked}: {_detail(response)}" if failed else asked,
             body=bytes(response.body) if failed and not body else body,
         )
+
+
+def _detail(response: Response) -> str:
+    """Why a request was refused, as its problem says."""
+    return str(json.loads(bytes(response.body)).get("detail", ""))
 
 
 def _answer_to(error: Exception, listed: frozenset[int], request: Request) -> Response:
