@@ -1,4 +1,4 @@
-"""Fixtures for every test: real PostgreSQL and Valkey, a fresh database for each test, a fixed clock.
+"""Fixtures for every test: real PostgreSQL and Valkey, a database of its own for each test, a fixed clock.
 
 Each pytest process has its own servers in its own folder, so several may run side by side.
 """
@@ -8,7 +8,6 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import suppress
-from itertools import count
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,13 +16,13 @@ import pytest
 from redis import Redis
 
 from tests.clock import FixedClock
+from tests.databases import Databases
 from vpp.config import Settings
 from vpp.store.embedded import ServerUrls, running_servers, stop_servers
 from vpp.store.embedded.process import is_held
 from vpp.store.engine import Store
 from vpp.store.migrate import migrate
 
-_numbers = count(1)
 _LONGEST_FIRST = ("tests/blackbox/", "tests/simulation/", "tests/browser/", "tests/integration/")
 _PREFIX = "vpp-test-"
 
@@ -50,6 +49,9 @@ def servers() -> Iterator[ServerUrls]:
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
     try:
         with running_servers(Settings(var_dir=folder, database_url=None, redis_url=None)) as urls:
+            for setting in ("fsync", "full_page_writes"):  # what these servers hold ends with them
+                _administer(urls, f"alter system set {setting} = off")
+            _administer(urls, "select pg_reload_conf()")
             yield urls
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -59,26 +61,36 @@ def servers() -> Iterator[ServerUrls]:
 def template_database(servers: ServerUrls) -> str:
     """The name of a migrated database nobody connects to, to be cloned."""
     _administer(servers, "create database vpp_template")
-    migrate(_named(servers, "vpp_template"))
+    migrate(urlsplit(servers.database_url)._replace(path="/vpp_template").geturl())
     return "vpp_template"
+
+
+@pytest.fixture(scope="session")
+def databases(servers: ServerUrls, template_database: str) -> Databases:
+    """Migrated databases, to be lent to one test or module after the other."""
+    return Databases(servers.database_url, template_database)
 
 
 @pytest.fixture
 def empty_database_url(servers: ServerUrls) -> Iterator[str]:
     """The address of a new database with nothing in it."""
-    yield from _temporary(servers, "template1")
+    _administer(servers, "create database vpp_empty")
+    yield urlsplit(servers.database_url)._replace(path="/vpp_empty").geturl()
+    _administer(servers, "drop database vpp_empty with (force)")
 
 
 @pytest.fixture
-def database_url(servers: ServerUrls, template_database: str) -> Iterator[str]:
-    """The address of a new, migrated database."""
-    yield from _temporary(servers, template_database)
+def database_url(databases: Databases) -> Iterator[str]:
+    """The address of a migrated database with nothing in it."""
+    with databases.lend() as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
-def module_database_url(servers: ServerUrls, template_database: str) -> Iterator[str]:
+def module_database_url(databases: Databases) -> Iterator[str]:
     """The address of a migrated database for all tests of a module, which keep apart by tenants of their own."""
-    yield from _temporary(servers, template_database)
+    with databases.lend() as url:
+        yield url
 
 
 @pytest.fixture
@@ -111,17 +123,6 @@ def _sweep() -> None:
             with suppress(OSError):  # its own process, or another one's sweep, may be removing it just now
                 stop_servers(folder)
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _temporary(servers: ServerUrls, template: str) -> Iterator[str]:
-    name = f"vpp_test_{next(_numbers)}"
-    _administer(servers, f"create database {name} template {template}")
-    yield _named(servers, name)
-    _administer(servers, f"drop database {name} with (force)")
-
-
-def _named(servers: ServerUrls, name: str) -> str:
-    return urlsplit(servers.database_url)._replace(path=f"/{name}").geturl()
 
 
 def _administer(servers: ServerUrls, statement: str) -> None:

@@ -1,17 +1,15 @@
 """Whatever fails in whatever fleet: no site beyond its limits or below its reserve, nothing owed delivered twice."""
 
 import asyncio
-from contextlib import contextmanager
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.builders_dispatch import World, a_world, unreachable
-from tests.conftest import _temporary
+from tests.databases import Databases
 from vpp.dispatch import hand_back
 from vpp.domain.errors import NotApplied, TimedOut
-from vpp.store.embedded import ServerUrls
 from vpp.store.engine import Store
 
 MORE = 1.06
@@ -80,8 +78,8 @@ async def _holds(world: World) -> None:
     assert all(world.battery(site.id).settings == owners for site in world.sites)
 
 
-async def _in_a_database_of_its_own(servers: ServerUrls, template: str, redis_url: str, fleet: dict[str, Any]) -> None:
-    with contextmanager(_temporary)(servers, template) as database_url:
+async def _in_a_database_of_its_own(databases: Databases, redis_url: str, fleet: dict[str, Any]) -> None:
+    with databases.lend() as database_url:
         store = Store(database_url, redis_url)
         try:
             await store.redis.flushdb()
@@ -90,10 +88,10 @@ async def _in_a_database_of_its_own(servers: ServerUrls, template: str, redis_ur
             await store.close()
 
 
-def test_no_fleet_and_no_failure_breaks_a_limit(servers: ServerUrls, template_database: str, redis_url: str) -> None:
+def test_no_fleet_and_no_failure_breaks_a_limit(databases: Databases, redis_url: str) -> None:
     @settings(max_examples=12, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
     @given(FLEETS)
     def every_fleet(fleet: dict[str, Any]) -> None:
-        asyncio.run(_in_a_database_of_its_own(servers, template_database, redis_url, fleet))
+        asyncio.run(_in_a_database_of_its_own(databases, redis_url, fleet))
 
     every_fleet()
