@@ -7,7 +7,7 @@ from email.utils import format_datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, select, text
+from sqlalchemy import insert, select, text, update
 
 from tests.builders_gateway import Fleet, add_tenant
 from tests.builders_ven3 import Deviations, FakeVtn, fake_vtn, only_event, running_ven3
@@ -16,7 +16,7 @@ from vpp.commitments import advance, load
 from vpp.domain.commitment import Commitment, CommitmentState
 from vpp.domain.ven3 import VenWanted
 from vpp.gateway.ven3 import Openadr3Ven
-from vpp.gateway.ven3.loop import MAX_CONFIRMED, MISSED_TO_BELIEVE
+from vpp.gateway.ven3.loop import MAX_ASKED, MAX_CONFIRMED, MISSED_TO_BELIEVE
 from vpp.store.engine import Store
 from vpp.store.tables.commitments import commitment as commitments
 from vpp.store.tables.openadr3_ven import openadr3_event_seen, openadr3_ven
@@ -203,6 +203,25 @@ async def test_an_event_that_is_over_and_not_shown_any_more_is_kept_as_it_was(
     assert (await only_event(fleet_store))["outcome"] == "in"
 
 
+async def test_a_last_version_that_cannot_be_taken_is_not_asked_for_without_end(
+    fleet_store: Store, clock: FixedClock, vtn31: FakeVtn, ven: Openadr3Ven
+) -> None:
+    event_id = vtn31.event(300.0)
+    await ven.step()
+    vtn31.event(200.0, event_id=event_id)
+    vtn31.hidden.add(event_id)
+    clock.advance(3 * HOUR)
+    async with fleet_store.begin() as connection:
+        await connection.execute(text("update program_terms set program = 'other'"))
+        await connection.execute(update(openadr3_event_seen).values(asked=MAX_ASKED - 2))
+    for _ in range(4):
+        await ven.step()
+    assert vtn31.count(f"GET /events/{event_id}") == 2
+    given_up = await only_event(fleet_store)
+    assert (given_up["outcome"], given_up["asked"]) == ("new", MAX_ASKED)
+    assert "no contract in programme 'flat'" in given_up["reason"]
+
+
 async def test_an_event_put_off_while_we_were_down_is_asked_for_after_its_new_end(
     fleet_store: Store, clock: FixedClock, vtn31: FakeVtn, ven: Openadr3Ven
 ) -> None:
@@ -230,8 +249,7 @@ async def test_a_version_that_did_not_reach_the_commitment_before_the_end_reache
     vtn31.hidden.add(event_id)
     clock.advance(3 * HOUR)
     await ven.step()
-    before = await only_event(fleet_store)
-    assert (before["outcome"], before["asked"], before["closed_at"]) == ("new", 1, None)
+    assert (await only_event(fleet_store))["outcome"] == "new"
     async with fleet_store.begin() as connection:
         await connection.execute(text("alter table commitment_target drop constraint dead"))
     await ven.step()
