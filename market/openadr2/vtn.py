@@ -239,10 +239,12 @@ class Openadr2Vtn:
         message = decoded.message
         ven_id = getattr(message, "ven_id", None)
         party = self._desk.party(ven_id)
-        if party is not None and _may_be(party, caller):
-            waits_s = self._vens.take(party.peer_id, self._elapsed_s())
-        else:  # made-up ids get no bucket of their own, and who shows no certificate of the VEN's does not empty its
+        peer = party.peer_id if party is not None and _may_be(party, caller) else None
+        # made-up ids get no bucket and no log of their own, and without its certificate nobody uses up a VEN's
+        if peer is None:
             waits_s = self._strangers.take(caller.address, self._elapsed_s())
+        else:
+            waits_s = self._vens.take(peer, self._elapsed_s())
         if waits_s:
             return _later(429, waits_s)
         registers = isinstance(message, CreateRegistration)  # may change whether the VEN signs
@@ -251,7 +253,7 @@ class Openadr2Vtn:
         sign = self._signs(message, party, caller)
         if isinstance(message, Poll) and self._desk.idle(message.ven_id, caller):
             return _xml(self._renderer.idle(message.ven_id, sign=sign))
-        return self._ask_desk(decoded, caller, body, ven_id if party is None else party.peer_id, sign=sign)
+        return self._ask_desk(decoded, caller, body, peer, sign=sign)
 
     async def _ask_desk(
         self, decoded: Decoded, caller: Openadr2Caller, body: bytes, peer: str | None, *, sign: bool
@@ -321,7 +323,9 @@ class Openadr2Vtn:
         response = getattr(answer, "response", None)
         code = "200" if response is None else str(response.code)
         reason = "" if response is None or code == "200" else response.description
-        summary = "; ".join(part for part in (reason, f"tolerated: {tolerated}" if tolerated else "") if part)
+        claims = "" if peer is not None else getattr(message, "ven_id", None) or ""
+        parts = (reason, f"tolerated: {tolerated}" if tolerated else "", f"as venID {claims[:100]}" if claims else "")
+        summary = "; ".join(part for part in parts if part)
         if isinstance(message, Poll) and isinstance(answer, Acknowledge) and code == "200":
             return
         for direction, said, content in ((Direction.IN, message, body), (Direction.OUT, answer, written)):

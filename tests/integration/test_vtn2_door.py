@@ -224,6 +224,8 @@ async def test_who_cannot_show_the_certificate_of_a_ven_does_not_use_up_its_limi
         body = encode(Poll(ven_id="a"))
         for headers in (theirs, {}, theirs, {}):
             await http.post(f"{vtn.url}/OadrPoll", content=body, headers=headers)
+        assert ("oadrPoll", None) in vtn.notes.peers, "nor does it stand in that VEN's log, which has no end"
+        assert any("as venID a" in summary for _, summary in vtn.notes.summaries)
         assert (await http.post(f"{vtn.url}/OadrPoll", content=body, headers=mine)).status_code == 200
 
 
