@@ -120,6 +120,21 @@ async def test_an_id_given_beforehand_is_named_and_a_vtn_that_is_another_is_not_
         assert (await connection.execute(select(openadr2_registration))).all() == []
 
 
+@pytest.mark.conformance("2.0b", "EiEvent", "VEN: events under another vtnID than agreed are refused")
+async def test_events_of_another_vtn_than_agreed_are_answered_so_and_withdraw_nothing(
+    fleet_store: Store, present: FixedClock, vtn: ScriptedVtn
+) -> None:
+    async with running_ven(fleet_store, present, vtn.url, terms={"vtn_id": "Utility2"}) as ven:
+        vtn.tell(grid_event("E1", present.now() + HOUR, 400.0))
+        await ven.step()
+        vtn.vtn_id = "Another9"
+        vtn.tell(grid_event("E2", present.now() + HOUR, 400.0))
+        await ven.step()
+    refused = vtn.all(m.CreatedEvents)[-1]
+    assert (refused.response.code, refused.response.request_id, refused.opts) == (m.INVALID_ID, "d1", ())
+    assert [(one.external_id, one.state) for one in await lives(fleet_store)] == [("E1", CommitmentState.ACCEPTED)]
+
+
 async def test_we_take_our_leave_and_forget_the_utility_even_where_it_does_not_hear(
     fleet_store: Store, present: FixedClock, vtn: ScriptedVtn, ven: Openadr2Ven
 ) -> None:

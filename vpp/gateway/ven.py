@@ -18,9 +18,11 @@ from vpp.commitments import Decide
 from vpp.domain.commitment import CommitmentState
 from vpp.domain.errors import PeerError, PeerUnreachable, RegistrationLost, VppError
 from vpp.domain.openadr2 import (
+    INVALID_ID,
     Acknowledge,
     CancelRegistration,
     CancelReports,
+    CreatedEvents,
     CreateReports,
     DistributeEvents,
     Openadr2Message,
@@ -188,7 +190,7 @@ class Openadr2Ven:
         """Ask for every event. An event of ours that the answer leaves out has been withdrawn."""
         full = await self._session.ask(RequestEvents(request_id=str(uuid4()), ven_id=ven_id))
         problem: VppError | None = None
-        if isinstance(full, DistributeEvents):
+        if isinstance(full, DistributeEvents) and await self._is_theirs(full, ven_id):
             notices = self._notices(full, ven_id)
             problem = await self._take_all(notices, again=False)
             early = self._session.drops_early()
@@ -221,7 +223,19 @@ class Openadr2Ven:
                 break
         return problem
 
+    async def _is_theirs(self, told: DistributeEvents, ven_id: str) -> bool:
+        """Whether the vtnID is the one agreed on, where one is; if not, the VTN is told so and nothing is taken."""
+        agreed = self._terms.vtn_id
+        if agreed is None or told.vtn_id == agreed:
+            return True
+        log.warning("events of another VTN refused", source=self.name, vtn_id=told.vtn_id[:100], expected=agreed)
+        refusal = Response(INVALID_ID, f"vtnID is {told.vtn_id[:100]}, not {agreed}", told.request_id)
+        await self._session.ask(CreatedEvents(response=refusal, ven_id=ven_id, opts=()))
+        return False
+
     async def _take_told(self, ven_id: str, told: DistributeEvents) -> VppError | None:
+        if not await self._is_theirs(told, ven_id):
+            return None
         notices = self._notices(told, ven_id)
         problem = await self._take_all(notices, again=True)
         listed = {notice.external_id for notice in notices}
