@@ -72,7 +72,7 @@ class World:
     began_at: datetime | None = None
     over_at: datetime | None = None
     bl: tuple[str, str] = ("", "")
-    http: httpx.AsyncClient = field(default_factory=lambda: httpx.AsyncClient(timeout=5, trust_env=False))
+    http: httpx.AsyncClient = field(default_factory=lambda: httpx.AsyncClient(timeout=30, trust_env=False))
     token: str = ""
     hands: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(8))
     """How many things the operator does at once; the stores have a connection for each."""
