@@ -7,13 +7,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from prometheus_client import REGISTRY
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tests.builders_gateway import Fleet, add_tenant, running_ven
 from tests.builders_ven2 import ScriptedVtn, grid_event
 from tests.clock import FixedClock
 from vpp.commitments import advance, load
+from vpp.domain import openadr2 as m
 from vpp.domain.commitment import Commitment, CommitmentState
-from vpp.domain.grid_event import SeriesType
+from vpp.domain.grid_event import EventStatus, GridEvent, SeriesType
 from vpp.gateway import Openadr2Ven
 from vpp.store.engine import Store
 from vpp.store.tables.commitments import commitment as commitments
@@ -219,3 +221,80 @@ async def test_an_event_dropped_early_is_withdrawn_where_the_clock_does_not_expl
     vtn.tell()
     await ven.step()
     assert (await lives(fleet_store))[0].cancel_requested
+
+
+def completed(vtn: ScriptedVtn, event: GridEvent) -> None:
+    """Tell on the next poll that an event is over."""
+    told = m.DistributedEvent(event=event, status=EventStatus.COMPLETED)
+    vtn.queue.append(m.DistributeEvents(request_id="d1", vtn_id=vtn.vtn_id, events=(told,), response=m.Response()))
+
+
+@pytest.mark.conformance("2.0b", "EiEvent", "VEN: an event told completed before its end ends then")
+async def test_an_event_told_completed_before_its_end_is_owed_until_then_and_told_active_again_from_then_on(
+    fleet_store: Store, present: FixedClock, vtn: ScriptedVtn, ven: Openadr2Ven
+) -> None:
+    event = grid_event("E1", present.now() - 30 * MINUTE, 400.0, 300.0)
+    vtn.tell(event)
+    await ven.step()
+    await activate(fleet_store, present)
+    vtn.heard.clear()
+    for _ in range(2):
+        completed(vtn, event)
+        await ven.step()
+    (ended,) = await lives(fleet_store)
+    assert (ended.window.end_at, ended.next_due_at) == (present.now(), present.now())
+    assert ([each.target_kw for each in ended.targets], ended.state) == ([400.0], CommitmentState.ACTIVE)
+    assert (await steps(fleet_store)).count("told completed before its end") == 1
+    assert vtn.opts == []  # nothing more is to be answered
+    vtn.tell(event)
+    present.advance(10 * MINUTE)
+    await ven.step()
+    before, again = await lives(fleet_store)
+    assert before.window == ended.window
+    assert (again.state, again.window.start_at) == (CommitmentState.ACCEPTED, present.now())
+
+
+async def test_an_event_told_completed_with_a_shorter_length_or_before_its_start_is_over_and_below_us_too(
+    fleet_store: Store, present: FixedClock, vtn: ScriptedVtn
+) -> None:
+    passed: list[tuple[str, GridEvent | None]] = []
+
+    class PassedOn:
+        async def __call__(self, connection: AsyncConnection, event_id: str, event: GridEvent | None) -> None:
+            passed.append((event_id, event))
+
+        async def told_below(self, connection: AsyncConnection, *, after: datetime) -> list[str]:
+            return []
+
+    running, shorter = (grid_event("E1", present.now() - 30 * MINUTE, 400.0, length=n * MINUTE) for n in (60, 20))
+    shorter = replace(shorter, modification_number=1)
+    later = grid_event("E2", present.now() + HOUR, 400.0)
+    async with running_ven(fleet_store, present, vtn.url, terms={"pass_on": PassedOn()}) as ven:
+        vtn.tell(running)
+        await ven.step()
+        await activate(fleet_store, present)
+        completed(vtn, shorter)
+        await ven.step()
+        assert passed[-1] == ("E1", shorter)
+        vtn.tell(later)
+        await ven.step()
+        completed(vtn, later)
+        await ven.step()
+        assert passed[-1] == ("E2", None)
+    found = {each.external_id: each for each in await lives(fleet_store)}
+    assert (found["E1"].state, found["E1"].window.end_at) == (CommitmentState.ACTIVE, present.now())
+    assert found["E2"].state is CommitmentState.CANCELLED
+
+
+async def test_an_event_told_completed_at_its_end_by_the_utilitys_clock_is_not_cut_short(
+    fleet_store: Store, present: FixedClock, vtn: ScriptedVtn, ven: Openadr2Ven
+) -> None:
+    vtn.ahead = 10 * MINUTE
+    event = grid_event("E1", present.now() - 55 * MINUTE, 400.0)
+    vtn.tell(event)
+    await ven.step()
+    await activate(fleet_store, present)
+    completed(vtn, event)
+    await ven.step()
+    (held,) = await lives(fleet_store)
+    assert (held.cancel_requested, held.window.end_at) == (False, event.end_at)

@@ -43,6 +43,8 @@ class PassOn(Protocol):
 
 NOT_UNDERSTOOD = "a change cannot be taken"
 """The step of a version we do not understand."""
+COMPLETED_EARLY = "told completed before its end"
+"""The step of an event that the utility ended by its status."""
 END_SLACK = timedelta(seconds=60)
 """A VTN whose clock runs ahead of ours may drop an event this early without meaning to withdraw it."""
 
@@ -84,10 +86,13 @@ class EventDesk:
     seed: int
     pass_on: PassOn | None = None
 
-    async def take(self, notice: EventNotice, *, again: bool) -> Taken:
-        """Take one version of one event; `again` says that a version already answered is answered again."""
+    async def take(self, notice: EventNotice, *, again: bool, early: timedelta = timedelta(0)) -> Taken:
+        """Take one version of one event; `again` says that a version already answered is answered again.
+
+        `early` is how much earlier than by our clock the VTN takes an event for ended.
+        """
         if notice.completed:
-            return Taken()
+            return Taken(await self._complete(notice, early=early))
         if notice.refusal is not None:
             await self._void_earlier(notice)
             return Taken(at_once=_at_once(notice, False, notice.refusal.code, notice.refusal.reason))
@@ -113,7 +118,6 @@ class EventDesk:
         `early` is how much earlier than by our clock the VTN takes an event for ended: one so near its end
         may have been dropped for that.
         """
-        now = self.clock.now() + early
         async with self.store.begin() as connection:
             rows = await connection.execute(
                 select(commitment.c.id, commitment.c.external_id).where(
@@ -123,7 +127,7 @@ class EventDesk:
                 )
             )
             absent = [await load(connection, row.id) for row in rows.all() if row.external_id not in listed]
-        return [c for c in absent if c.window.end_at - timedelta(seconds=c.start_offset_s) > now + END_SLACK]
+        return [each for each in absent if self._goes_on(each, early)]
 
     async def count_declined_changes(self) -> int:
         """Return how many events run by earlier targets, for their latest change was declined or not understood."""
@@ -172,6 +176,30 @@ class EventDesk:
             return await self._receive(
                 connection, replace(_cancellation(known, known.modification_number), withdrawn=True)
             )
+
+    async def _complete(self, notice: EventNotice, *, early: timedelta) -> Commitment | None:
+        """An event told completed has ended for us, before its end as stated too; no answer is owed.
+
+        As one that is listed no longer: what was owed until now stays owed and is measured, and told active again
+        it lives again. Its end by a clock that runs ahead of ours is no early end.
+        """
+        async with self.store.begin() as connection:
+            if self.pass_on is not None and notice.event is not None:
+                end_at = notice.event.end_at
+                is_over = end_at is not None and end_at <= self.clock.now() + early + END_SLACK
+                await self.pass_on(connection, notice.external_id, notice.event if is_over else None)
+            known = await self._known(connection, notice.external_id)
+            if known is None or known.state not in _OPEN or known.cancel_requested or not self._goes_on(known, early):
+                return known
+            detail = {"modification_number": notice.modification_number}
+            await note(connection, known, at=self.clock.now(), what=COMPLETED_EARLY, detail=detail)
+            ended = replace(_cancellation(known, known.modification_number), withdrawn=True)
+            return await self._receive(connection, ended)
+
+    def _goes_on(self, known: Commitment, early: timedelta) -> bool:
+        """Whether an event, by its end as stated, still goes on where its VTN says or shows that it is over."""
+        stated_end_at = known.window.end_at - timedelta(seconds=known.start_offset_s)
+        return stated_end_at > self.clock.now() + early + END_SLACK
 
     async def withdraw_below(self, listed: Collection[str], *, early: timedelta = timedelta(0)) -> None:
         """Withdraw from those below us what a VTN's full list leaves out, also where it was nothing to us."""

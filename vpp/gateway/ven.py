@@ -279,7 +279,7 @@ class Openadr2Ven:
         problem: VppError | None = None
         for notice in notices:
             try:
-                taken = await self._desk.take(notice, again=again)
+                taken = await self._desk.take(notice, again=again, early=self._session.drops_early())
                 await self._hear(notice, taken)
             except VppError as error:
                 log.warning("event not taken", source=self.name, event_id=notice.external_id, error=str(error))
