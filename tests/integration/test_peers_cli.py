@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.builders_peering import certificate
 from tests.clock import FixedClock
 from vpp.cli import run
 from vpp.cli.peers_log import since_instant
@@ -114,7 +115,20 @@ def test_without_a_setting_the_address_is_where_the_processes_listen(vpp: Vpp, m
     assert made["url"] == "https://[::1]:8124/OpenADR2/Simple/2.0b"
 
 
-def test_a_utilitys_vtn_is_taken_with_programmes_and_names_of_files(vpp: Vpp, tmp_path: Path) -> None:
+def shown_files(shown: dict[str, Any]) -> list[str]:
+    return [shown["config"][key] for key in ("cert_name", "key_name", "ca_name")]
+
+
+def test_a_database_without_our_tables_is_said_to_need_them(
+    vpp: Vpp, monkeypatch: pytest.MonkeyPatch, empty_database_url: str
+) -> None:
+    monkeypatch.setenv("VPP_DATABASE_URL", empty_database_url)
+    assert "run vpp migrate" in vpp.error("list")
+
+
+def test_a_utilitys_vtn_is_taken_with_programmes_and_names_of_files(
+    vpp: Vpp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     vpp.json(
         "add", "--protocol", "openadr2", "--role", "vtn", "utility", "--url", "https://vtn.example/OpenADR2/Simple/2.0b",
         "--ven-name", "our-vpp", "--cert", "utility.pem", "--key", "utility-key.pem", "--ca", "utility-ca.pem",
@@ -128,6 +142,15 @@ def test_a_utilitys_vtn_is_taken_with_programmes_and_names_of_files(vpp: Vpp, tm
         "poll_s": 30.0, "cert_name": "utility.pem", "key_name": "utility-key.pem", "ca_name": "utility-ca.pem",
         "opt_changes": "before", "extra": {"a": [1]},
     }  # fmt: skip
+    assert [step.partition(":")[0].split()[1] for step in shown["how"][:3]] == shown_files(shown)
+    monkeypatch.setenv("VPP_SECRETS_DIR", str(tmp_path))
+    pem, _ = certificate("our-vpp")
+    for name in shown_files(shown):
+        (tmp_path / name).write_bytes(pem)
+    shown = vpp.json("show", "utility")
+    assert shown["our_fingerprint"] == certificate_fingerprint(pem)
+    ours = shown["our_fingerprint"]
+    assert shown["how"][0] == f"tell the utility our VEN name our-vpp and the fingerprint of our certificate, {ours}"
     vpp.json(
         "add", "--protocol", "openadr3", "--role", "vtn", "utility", "--url", "https://vtn.example/openadr3/3.1.0",
         "--client-id", "us", "--client-secret-name", "utility3_secret", "--target", "north",
@@ -242,6 +265,7 @@ def test_the_log_is_shown_by_peer_and_text_and_as_json(vpp: Vpp, database_url: s
     asyncio.run(write())
     assert [row["kind"] for row in vpp.json("log", "--json", "-")] == ["oadrPoll", "oadrPoll", "oadrCreateOpt"]
     assert [row["peer"] for row in vpp.json("log", "--peer", "site", "--json", "-")] == ["VEN1", made["id"]]
+    assert vpp.text("log", "--kind", "oadrPoll").count(" site oadrPoll 200") == 2, "by our name, whatever id it used"
     text = vpp.text("log", "--grep", "createopt", "--bodies")
     assert "VEN2 oadrCreateOpt 200" in text
     assert "<password>***</password>" in text

@@ -15,6 +15,8 @@ from vpp.domain.peer import PeerRole, Protocol
 from vpp.peering import certificate_fingerprint
 from vpp.peering.peer_rules import checked
 
+TWO = {"protocol": Protocol.OPENADR2}
+
 
 @pytest.mark.parametrize(
     ("changes", "named"),
@@ -27,8 +29,9 @@ from vpp.peering.peer_rules import checked
         ({"url": "https://me:secret@vtn.example"}, "url"),
         ({"url": "https://vtn.example:port"}, "url"),
         ({"url": "ftp://localhost"}, "url"),
-        ({"fingerprint": "AA:BB"}, "fingerprint"),
-        ({"certificate_pem": b"no certificate"}, "certificate"),
+        ({**TWO, "fingerprint": "AA:BB"}, "fingerprint"),
+        ({**TWO, "certificate_pem": b"no certificate"}, "certificate"),
+        ({"fingerprint": "AA:BB:CC:DD:EE:FF:00:11:22:33"}, "certificate"),
         ({"party_id": " padded"}, "party_id"),
         ({"party_id": "x" * 129}, "party_id"),
         ({"client_id": "two words"}, "client_id"),
@@ -59,10 +62,10 @@ def test_a_certificates_fingerprint_is_the_one_other_implementations_find(kind: 
     pem, _ = certificate("ven-1", kind)
     der = ssl.PEM_cert_to_DER_cert(pem.decode())
     assert certificate_fingerprint(pem) == certificate_fingerprint(der) == theirs(pem.decode())
-    assert checked(new_peer(certificate_pem=pem)).fingerprint == certificate_fingerprint(pem)
+    assert checked(new_peer(**TWO, certificate_pem=pem)).fingerprint == certificate_fingerprint(pem)
 
 
 def test_a_fingerprint_that_is_not_the_certificates_is_refused() -> None:
     pem, _ = certificate("ven-1", "ec")
     with pytest.raises(InvalidRequest, match=certificate_fingerprint(pem)):
-        checked(new_peer(certificate_pem=pem, fingerprint="AA:BB:CC:DD:EE:FF:00:11:22:33"))
+        checked(new_peer(**TWO, certificate_pem=pem, fingerprint="AA:BB:CC:DD:EE:FF:00:11:22:33"))

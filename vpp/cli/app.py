@@ -71,7 +71,7 @@ COMMANDS = {
     ),
     "vtn": Command("service", "Our OpenADR 2.0b VTN, for sites and sub-aggregators below us."),
     "work": Command("service", "Read devices and drive commitments through their life. Run as many as you like."),
-    "gateway": Command("service", "Our OpenADR 2.0b VENs, one at each utility's VTN that is a peer."),
+    "gateway": Command("service", "Our OpenADR VENs, of 2.0b and 3: one at each utility's VTN that is a peer."),
     "migrate": Command("service", "Bring the database to this release's schema."),
     "conformance": Command("conformance", "Check a server against its protocol."),
     "peers": Command("peers_log", "Who connects to us over OpenADR, and to whom we connect."),
@@ -180,6 +180,8 @@ def run(arguments: Sequence[str]) -> int:
             told_already = not error.format_message()  # the help, where no command was named
             return 2 if told_already else _fail(error.format_message(), code=2)
         first = _first(error)
+        if type(getattr(first, "orig", None)).__name__ in ("UndefinedTable", "UndefinedColumn"):
+            return _fail("the database is not at this release's schema: run vpp migrate")
         return _fail(str(first) if isinstance(first, VppError) else f"{type(first).__name__}: {first}")
     return code if isinstance(code, int) else 0
 

@@ -68,7 +68,7 @@ Programs = Annotated[
 ]
 Forward = Annotated[bool, typer.Option("--forward", help="Pass the VTN's events on to those below us.")]
 Sign = Annotated[bool, typer.Option("--sign", help="Sign what we send (2.0b).")]
-PollS = Annotated[float | None, typer.Option(min=1, max=86_400, help="How often we ask the VTN [s].")]
+PollS = Annotated[float | None, typer.Option(min=1, max=86_400, help="How often we ask the VTN, in seconds.")]
 Groups = Annotated[list[str] | None, typer.Option("--group", "--groups", help="A group it is in; may be repeated.")]
 Targets = Annotated[
     list[str] | None, typer.Option("--target", "--targets", help="A target it may see, or we ask a VTN for (3).")
@@ -157,7 +157,11 @@ def list_all(
     found = within(_list(configured, tenant_id, protocol, role, revoked))
 
     def show() -> None:
-        table = Table("protocol", "role", "name", "its id", "address", "last heard", "state")
+        table = Table("protocol", "role")
+        for heading in ("name", "its id", "address"):
+            table.add_column(heading, overflow="fold")
+        for heading in ("last heard", "state"):
+            table.add_column(heading)
         for row in found:
             party = row.get("ven_id") or row.get("client_id") or row.get("vtn_id") or ""
             heard = "" if row["last_heard_at"] is None else f"{row['last_heard_at']:%Y-%m-%d %H:%M:%S}"

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Annotated
 
 import typer
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vpp import bootstrap
 from vpp.cli.app import JsonTo, console, emit, settings, within
@@ -16,7 +17,7 @@ from vpp.clock import SystemClock
 from vpp.config import Settings
 from vpp.domain.errors import InvalidRequest
 from vpp.domain.peer import Direction
-from vpp.peering import LoggedMessage, MessageFilter, search_messages
+from vpp.peering import LoggedMessage, MessageFilter, list_peers, search_messages
 
 FOLLOW_EVERY_S = 1.0
 _SPAN = re.compile(r"(\d{1,5})([smhd])")
@@ -43,8 +44,9 @@ def log(
     if follow and json_to is not None:
         raise InvalidRequest("--json", str(json_to), "no --follow: a list that never ends is no JSON")
 
-    def shown(found: list[LoggedMessage]) -> None:
-        emit([asdict(each) for each in found], json_to, lambda: _print(found, bodies=bodies))
+    def shown(found: list[LoggedMessage], names: dict[str, str]) -> None:
+        said = [asdict(each) | {"peer_name": names.get(each.peer or "")} for each in found]
+        emit(said, json_to, lambda: _print(found, names, bodies=bodies))
 
     within(_log(settings(), wanted, peer, tenant_id, limit, follow, shown))
 
@@ -56,14 +58,15 @@ async def _log(
     tenant_id: str,
     limit: int,
     follow: bool,
-    shown: Callable[[list[LoggedMessage]], None],
+    shown: Callable[[list[LoggedMessage], dict[str, str]], None],
 ) -> None:
     async with bootstrap.open_store(configured) as store:
         async with store.begin() as connection:
             if peer is not None:
                 wanted = replace(wanted, peer=await one(connection, peer, tenant_id=tenant_id))
             found = await search_messages(connection, wanted, tenant_id=tenant_id, limit=limit)
-        shown(found[::-1])
+            names = await _names(connection, tenant_id)
+        shown(found[::-1], names)
         while follow:
             if found:
                 wanted = replace(wanted, after_id=max(each.id for each in found))
@@ -72,7 +75,15 @@ async def _log(
             await asyncio.sleep(FOLLOW_EVERY_S)
             async with store.begin() as connection:
                 found = await search_messages(connection, wanted, tenant_id=tenant_id, limit=200)
-            shown(found)
+                names = await _names(connection, tenant_id) if found else names
+            shown(found, names)
+
+
+async def _names(connection: AsyncConnection, tenant_id: str) -> dict[str, str]:
+    """Our names for peers, by each id the log may know them by; one that is in force before one that was revoked."""
+    every = await list_peers(connection, tenant_id=tenant_id, revoked=True)
+    every.sort(key=lambda peer: peer.revoked_at is None)
+    return {key: peer.name for peer in every for key in (peer.party_id, peer.client_id, peer.id) if key}
 
 
 def since_instant(text: str, now: datetime) -> datetime:
@@ -93,11 +104,12 @@ def since_instant(text: str, now: datetime) -> datetime:
     return at
 
 
-def _print(found: list[LoggedMessage], *, bodies: bool) -> None:
+def _print(found: list[LoggedMessage], names: dict[str, str], *, bodies: bool) -> None:
     for each in found:
         arrow = "→" if each.direction is Direction.OUT else "←"
         times = f" ×{each.repeats} until {each.last_at:%H:%M:%S}" if each.repeats > 1 else ""
-        line = f"{each.at:%Y-%m-%d %H:%M:%S} {arrow} {each.peer or '?'} {each.kind} {each.status}{times} {each.summary}"
+        peer = names.get(each.peer or "", each.peer or "?")
+        line = f"{each.at:%Y-%m-%d %H:%M:%S} {arrow} {peer} {each.kind} {each.status}{times} {each.summary}"
         console.print(_printable(line.rstrip()), markup=False, soft_wrap=True)
         if bodies and each.body:
             console.print(_printable(each.body), markup=False, soft_wrap=True)

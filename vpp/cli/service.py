@@ -119,7 +119,7 @@ def work() -> None:
 
 @app.command()
 def gateway() -> None:
-    """Our OpenADR 2.0b VENs, one at each utility's VTN that is a peer."""
+    """Our OpenADR VENs, of 2.0b and 3: one at each utility's VTN that is a peer."""
     within(bootstrap.run_gateway(settings()))
 
 

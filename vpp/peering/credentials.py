@@ -48,9 +48,17 @@ def certificate_fingerprint(certificate: bytes) -> str:
         pem = b"-----BEGIN" in certificate[:4096]
         parsed = x509.load_pem_x509_certificate(certificate) if pem else x509.load_der_x509_certificate(certificate)
     except ValueError as error:
-        raise InvalidRequest("certificate", f"{len(certificate)} bytes", "an X.509 certificate in PEM") from error
+        raise InvalidRequest(
+            "certificate", _begin_of(certificate), "an X.509 certificate in PEM: -----BEGIN CERTIFICATE-----"
+        ) from error
     digest = hashlib.sha256(parsed.public_bytes(Encoding.DER)).hexdigest().upper()[-20:]
     return ":".join(digest[at : at + 2] for at in range(0, 20, 2))
+
+
+def _begin_of(certificate: bytes) -> str:
+    """What somebody gave for a certificate, without anything of a key."""
+    first = certificate[:80].split(b"\n", 1)[0].strip()
+    return first.decode("ascii", "replace") if first.startswith(b"-----BEGIN") else f"{len(certificate)} bytes"
 
 
 def checked_fingerprint(fingerprint: str) -> str:

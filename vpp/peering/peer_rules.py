@@ -75,6 +75,8 @@ def checked(new: NewPeer) -> NewPeer:
         raise InvalidRequest(
             "name", new.name, "1 to 64 letters, digits, '.', '_' or '-', beginning with one of the first"
         )
+    if _by_token(new) and (new.certificate_pem or new.fingerprint):
+        raise InvalidRequest("certificate", new.name, "none: who comes to our OpenADR 3 VTN shows a token")
     if new.role is PeerRole.VTN and new.url is None:
         raise InvalidRequest("url", None, "the address of the VTN")
     if new.party_id is not None:
@@ -91,6 +93,10 @@ def checked(new: NewPeer) -> NewPeer:
         granted_targets=checked_names("granted_targets", new.granted_targets),
         config=checked_config(new.config),
     )
+
+
+def _by_token(new: NewPeer) -> bool:
+    return new.protocol is Protocol.OPENADR3 and new.role is not PeerRole.VTN
 
 
 def is_client_id(text: str) -> bool:

@@ -1,12 +1,16 @@
 """A peer as it is shown: to machines as JSON, with what its operator must tell the other side. For cli and portal."""
 
+from pathlib import Path
 from typing import Any
 
 from vpp.config import Settings
+from vpp.domain.errors import InvalidRequest
 from vpp.domain.peer import Peer, PeerRole, Protocol
 from vpp.peering.addresses import OPENADR3_OLD_PATH, openadr2_url, openadr3_url
+from vpp.peering.credentials import certificate_fingerprint
 from vpp.peering.scopes import scopes_of
 
+_SECRET_FILES = ("cert_name", "key_name", "key_passphrase_name", "ca_name", "client_secret_name")
 _SERVICES = ("EiRegisterParty", "EiEvent", "EiReport", "EiOpt", "OadrPoll")
 
 
@@ -30,7 +34,11 @@ def _ids(peer: Peer, settings: Settings) -> dict[str, Any]:
     """What the two sides know each other by, and where they meet."""
     if peer.role is PeerRole.VTN:
         party = "vtn_id" if peer.protocol is Protocol.OPENADR2 else "ven_name_there"
-        return {"url": peer.url, party: peer.party_id, "client_id": peer.client_id, "fingerprint": peer.fingerprint}
+        ours = _our_fingerprint(peer, settings)
+        return {
+            "url": peer.url, party: peer.party_id, "client_id": peer.client_id, "fingerprint": peer.fingerprint,
+            "our_fingerprint": ours, "how": _how_above(peer, settings, ours),
+        }  # fmt: skip
     if peer.protocol is Protocol.OPENADR3:
         base = openadr3_url(settings)
         return {
@@ -51,6 +59,36 @@ def _ids(peer: Peer, settings: Settings) -> dict[str, Any]:
         "fingerprint": peer.fingerprint,
         "how": _how(peer, base),
     }
+
+
+def _secret_file(peer: Peer, key: str, settings: Settings) -> Path | None:
+    name = peer.config.get(key)
+    return None if name is None or settings.secrets_dir is None else settings.secrets_dir / str(name)
+
+
+def _our_fingerprint(peer: Peer, settings: Settings) -> str | None:
+    """What a utility must know of our certificate; None where we show none, or it cannot be read here."""
+    path = _secret_file(peer, "cert_name", settings)
+    try:
+        return None if path is None else certificate_fingerprint(path.read_bytes())
+    except (OSError, InvalidRequest):
+        return None
+
+
+def _how_above(peer: Peer, settings: Settings, fingerprint: str | None) -> list[str]:
+    """What is left to do before we connect to a VTN above us."""
+    steps = []
+    for key in _SECRET_FILES:
+        path = _secret_file(peer, key, settings)
+        if peer.config.get(key) is not None and (path is None or not path.is_file()):
+            folder = settings.secrets_dir or "the folder that VPP_SECRETS_DIR is to name"
+            steps.append(f"put {peer.config[key]} into {folder}: no such file can be read there")
+    name = peer.config.get("ven_name") or peer.config.get("ven_id")
+    told = [f"our VEN name {name}"] if name else []
+    told += [f"the fingerprint of our certificate, {fingerprint}"] if fingerprint else []
+    if told:
+        steps.append(f"tell the utility {' and '.join(told)}")
+    return [*steps, f"vpp gateway connects by itself; vpp peers log --peer {peer.name} shows what is said"]
 
 
 def _how(peer: Peer, base: str) -> list[str]:
