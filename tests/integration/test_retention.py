@@ -1,5 +1,6 @@
 """What both VTNs keep is forgotten once it was over long ago, and nothing that still counts is."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -14,7 +15,17 @@ from vpp.domain.grid_event import GridEvent
 from vpp.domain.openadr3 import ObjectDraft, ObjectKind, ObjectQuery
 from vpp.domain.peer import Peer, PeerRole, Protocol
 from vpp.gateway.hearing import KEPT, Hearing
-from vpp.peering import NewPeer, NobodyTold, SqlObjectShelf, add_peer, forget_old, on_received, publish
+from vpp.peering import (
+    NewPeer,
+    NobodyTold,
+    SqlObjectShelf,
+    add_peer,
+    forget_old,
+    list_versions,
+    modify,
+    on_received,
+    publish,
+)
 from vpp.store.engine import Store
 from vpp.store.tables.downstream import grid_event, grid_event_version, received_event
 from vpp.store.tables.openadr2_vtn import vtn2_delivery, vtn2_opt, vtn2_report_request, vtn2_report_value
@@ -91,6 +102,7 @@ async def test_events_over_long_ago_go_with_all_that_was_said_of_them_and_others
             await publish(connection, event, tenant_id=TENANT, **WORDS)
             await answered(connection, ven, event.event_id)
         await publish(connection, EVENTS[0], tenant_id="other", **WORDS)
+        await modify(connection, "open", lambda event: replace(event, priority=1), tenant_id=TENANT, **WORDS)
     shelf = SqlObjectShelf(kept, FixedClock(NOON), NobodyTold())
     for event_id in await ids(kept, grid_event.c.openadr3_id):
         report = {"eventID": event_id, "clientName": "c", "resources": []}
@@ -101,6 +113,9 @@ async def test_events_over_long_ago_go_with_all_that_was_said_of_them_and_others
     assert await ids(kept, grid_event.c.event_id) == {each.event_id for each in EVENTS}
     while await forget(kept, most=1):
         pass
+    async with kept.begin() as connection:
+        versions = await list_versions(connection, "open", tenant_id=TENANT)
+    assert [event.modification_number for event, _ in versions] == [1]
     for table in (grid_event, grid_event_version, vtn2_delivery):
         assert await ids(kept, table.c.event_id) == {"open", "to come"}
     objects = await shelf.select(ObjectQuery(kind=ObjectKind.EVENT, tenant_id=TENANT))

@@ -85,7 +85,7 @@ _STATEMENTS = (
     )
     """,
     _RECEIVED,
-    # events below us: what VENs were told and answered, versions, then the events
+    # events below us: what VENs were told and answered, versions (earlier ones of an event without an end too), events
     """
     delete from vtn2_delivery where (peer_id, event_id) in (
         select d.peer_id, d.event_id from vtn2_delivery d
@@ -98,8 +98,9 @@ _STATEMENTS = (
     delete from grid_event_version where (tenant_id, event_id, modification_number) in (
         select v.tenant_id, v.event_id, v.modification_number from grid_event_version v
         join grid_event e on e.tenant_id = v.tenant_id and e.event_id = v.event_id
-        where e.tenant_id = :tenant_id and e.over_at < :before
-        order by e.over_at limit :most for update of v skip locked
+        where e.tenant_id = :tenant_id
+        and (e.over_at < :before or (v.stated_at < :before and v.modification_number < e.modification_number))
+        order by v.stated_at limit :most for update of v skip locked
     )
     """,
     """

@@ -75,12 +75,14 @@ async def unchanged(connection: AsyncConnection, source: str, digests: Mapping[s
 
 
 async def prune(connection: AsyncConnection, source: str, *, before: datetime) -> None:
-    """Forget events that were gone or over by then, with their reports and plans."""
+    """Forget events that were gone or over by then, with their reports and plans, and reports as old of others."""
     old = select(table.c.event_id).where(
         table.c.source == source, func.coalesce(table.c.gone_at, table.c.over_at) < before, table.c.changed_at < before
     )
     for each in (openadr3_report, openadr3_report_plan, table):
         await connection.execute(delete(each).where(each.c.source == source, each.c.event_id.in_(old)))
+    of_old = delete(openadr3_report).where(openadr3_report.c.source == source, openadr3_report.c.made_at < before)
+    await connection.execute(of_old)
 
 
 async def open_events(connection: AsyncConnection, source: str, *, after: datetime) -> dict[str, Seen]:

@@ -35,7 +35,7 @@ grid_event_version = Table(
     Column("event_id", Text, primary_key=True),
     Column("modification_number", Integer, primary_key=True),
     Column("event", JSONB, nullable=False),
-    Column("stated_at", UtcInstant, nullable=False),
+    Column("stated_at", UtcInstant, nullable=False, index=True),
     ForeignKeyConstraint(["tenant_id", "event_id"], ["grid_event.tenant_id", "grid_event.event_id"]),
 )
 
