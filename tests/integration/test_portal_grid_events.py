@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import insert
 
 from tests.builders_downstream import HOUR, add_tenant, an_event
 from tests.builders_grid_events import (
@@ -31,6 +32,7 @@ from vpp.portal.local_time import TwiceOnTheClock, instant_of, typed
 from vpp.portal.queries_downstream import report_powers
 from vpp.portal.signals import SIGNALS, read_values, value_words
 from vpp.store.engine import Store
+from vpp.store.tables.openadr2_vtn import vtn2_opt
 
 API = "/api/v1/grid-events"
 PAGES = "/operator/grid-events"
@@ -164,7 +166,13 @@ async def test_an_event_lives_its_life_on_pages(store: Store, scene: Scene) -> N
         sent = await client.post(f"{PAGES}/new", data=form)
         assert sent.status_code == 303
         assert (await client.post(f"{PAGES}/new", data=form)).headers["location"] == sent.headers["location"]
+        opt = {"peer_id": world.peers["barn"].id, "opt_id": "o1", "opt_in": False, "reason": "mustRun", "targets": []}
+        window = {"start_at": "2026-08-21T00:00:00Z", "end_at": "2026-08-21T01:00:00Z"}
+        opt |= {"windows": [window], "device_class": [], "created_at": NOW, "received_at": NOW}
+        async with store.begin() as connection:
+            await connection.execute(insert(vtn2_opt).values(**opt))
         one = await client.get(sent.headers["location"])
+        assert "barn declared to be away (mustRun)" in one.text
         assert all(words in one.text for words in ("Dispatch: consumption to hold, kW", "group north", "VEN ven-dairy"))
         async with store.begin() as connection:
             event = await load_grid_event(connection, form["event_id"], tenant_id=world.tenant_id)

@@ -6,11 +6,22 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 
-from tests.builders_vtn2 import RawVen, Vtn, add_ven, an_event, own_database, raw_ven, running_vtn, swept_store, tell
+from tests.builders_vtn2 import (
+    RawVen,
+    Vtn,
+    add_ven,
+    an_event,
+    change,
+    own_database,
+    raw_ven,
+    running_vtn,
+    swept_store,
+    tell,
+)
 from tests.clock import NOON, FixedClock
 from vpp.domain.errors import NotFound
+from vpp.domain.grid_event import Target, TargetKind
 from vpp.domain.openadr2 import (
     COMPLIANCE_ERROR,
     INVALID_DATA,
@@ -47,6 +58,7 @@ from vpp.domain.time import Interval
 from vpp.gateway.vtn.polling import AGAIN_AFTER
 from vpp.gateway.vtn.view import MAX_SENDS
 from vpp.peering import (
+    VenAnswer,
     ask_report,
     ask_reregistration,
     cancel_report,
@@ -54,6 +66,7 @@ from vpp.peering import (
     event_answers,
     keep_cursor,
     next_report_values,
+    opts_between,
     report_offers,
     report_requests,
     revoke_peer,
@@ -428,6 +441,42 @@ async def test_an_opt_for_an_event_overrides_its_answer_until_it_is_taken_back(s
         assert (await ven.say("EiOpt", CancelOpt(request_id="c", opt_id="o7", ven_id="a"))).response.code == INVALID_ID
         windows = (Interval(NOON, NOON + MINUTE), Interval(NOON + EVERY, NOON + 2 * EVERY))
         assert (await ven.say("EiOpt", an_opt("o3", windows=windows))).response.code == 200
+        assert (await ven.say("EiOpt", an_opt("o4"))).response.code == INVALID_DATA, "it speaks of no time"
     async with store.begin() as connection:
-        row = (await connection.execute(text("select * from vtn2_opt where opt_id = 'o3'"))).one()
-    assert [each["start_at"] for each in row.windows] == [NOON.isoformat(), (NOON + EVERY).isoformat()]
+        found = {"tenant_id": "t1", "start_at": NOON + EVERY, "end_at": NOON + EVERY + MINUTE}
+        (declared,) = await opts_between(connection, **found)
+        between = {"tenant_id": "t1", "start_at": NOON + MINUTE, "end_at": NOON + EVERY}
+        assert await opts_between(connection, **between) == []
+    assert (declared.name, declared.windows, declared.parts) == ("a", windows, ())
+
+
+@pytest.mark.conformance("2.0b", "EiOpt", "VTN: an opt of a resource or a class of devices leaves the VEN's answer")
+async def test_an_opt_of_a_part_or_of_an_earlier_version_leaves_the_vens_answer(
+    store: Store, clock: FixedClock
+) -> None:
+    await add_ven(store, clock, "a")
+    event = await tell(store, clock, an_event("e1", NOON + timedelta(hours=1)))
+    common: dict[str, Any] = {"ven_id": "a", "opt_in": False, "reason": "economic", "created_at": NOON}
+    about = common | {"event_id": "e1", "modification_number": 0, "request_id": "o"}
+
+    async def answer() -> VenAnswer:
+        async with store.begin() as connection:
+            (found,) = await event_answers(connection, "e1", tenant_id="t1")
+        return found
+
+    async with running_vtn(store, clock) as vtn, raw_ven(vtn.url, "a") as ven:
+        await ven.told()
+        await ven.answer("e1")
+        pump, kind = Target(TargetKind.RESOURCE, "pump"), Target(TargetKind.OTHER, "Thermostat", "endDeviceAsset")
+        await ven.say("EiOpt", CreateOpt(opt_id="o1", targets=(pump,), **about))
+        await ven.say("EiOpt", CreateOpt(opt_id="o2", device_class=(kind,), **about))
+        found = await answer()
+        assert (found.opt_in, found.opt_id) == (True, None)
+        assert {each.parts for each in found.partly} == {("resource pump",), ("device class Thermostat",)}
+        await ven.say("EiOpt", CreateOpt(opt_id="o3", targets=(Target(TargetKind.VEN, "a"),), **about))
+        assert (await answer()).opt_in is False, "of itself by name is all of it"
+        await vtn.knows(await change(store, clock, event, comment="hotter"))
+        await ven.told()
+        await ven.answer("e1", 1)
+        found = await answer()
+        assert (found.opt_in, found.opt_id, found.partly) == (True, None, ()), "the answer is to a later version"

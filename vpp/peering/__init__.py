@@ -63,6 +63,7 @@ from vpp.peering.openadr2 import (
     report_requests,
     ven_states,
 )
+from vpp.peering.openadr2_opts import VenOpt, opts_between
 from vpp.peering.openadr2_queue import (
     VTN2_CHANNEL,
     add_demand,
@@ -144,6 +145,7 @@ __all__ = [
     "Topics",
     "Unavailability",
     "VenAnswer",
+    "VenOpt",
     "VenReportValue",
     "VenState",
     "WantedCharge",
@@ -200,6 +202,7 @@ __all__ = [
     "open_heard",
     "openadr2_url",
     "openadr3_url",
+    "opts_between",
     "origin_of",
     "peer_json",
     "prices_between",

@@ -5,6 +5,7 @@ where it stopped (`next_report_values`, `keep_cursor` in the transaction that us
 away misses nothing.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,13 +13,13 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Row, and_, func, select
-from sqlalchemy.dialects.postgresql import distinct_on, insert
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vpp.domain.openadr2 import ReportDemand, ReportOffer, ResourceStatus
+from vpp.peering.openadr2_opts import VenOpt, event_opts
 from vpp.store.tables.openadr2_vtn import (
     vtn2_delivery,
-    vtn2_opt,
     vtn2_outbox,
     vtn2_registration,
     vtn2_report_cursor,
@@ -62,6 +63,7 @@ class VenAnswer:
     Attributes:
         opt_in: the answer in force: that of an EiOpt where there is one, else of its oadrCreatedEvent.
         opt_id: the EiOpt that overrides the answer, if any.
+        partly: what the VEN declared of parts of itself, which leaves its answer as it is.
         code: the VEN's own response code, 200 for success.
     """
 
@@ -77,6 +79,7 @@ class VenAnswer:
     code: int | None
     reason: str
     opt_id: str | None
+    partly: tuple[VenOpt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,30 +131,24 @@ async def ven_states(connection: AsyncConnection, *, tenant_id: str) -> list[Ven
 
 async def event_answers(connection: AsyncConnection, event_id: str, *, tenant_id: str) -> list[VenAnswer]:
     """Return, by name, every 2.0b VEN that was told of an event or spoke of it."""
-    opted = vtn2_opt.alias("opted")
-    latest = (
-        select(opted.c.peer_id, opted.c.opt_id, opted.c.opt_in, opted.c.reason)
-        .where(opted.c.event_id == event_id, opted.c.cancelled_at.is_(None))
-        .ext(distinct_on(opted.c.peer_id))
-        .order_by(opted.c.peer_id, opted.c.received_at.desc(), opted.c.opt_id)
-        .subquery()
-    )
+    opts: dict[str, list[VenOpt]] = defaultdict(list)
+    for opt in await event_opts(connection, event_id, tenant_id=tenant_id):
+        opts[opt.peer_id].append(opt)
     query = (
-        select(
-            vtn2_delivery, peer.c.name, vtn2_registration.c.ven_id, latest.c.opt_id,
-            latest.c.opt_in.label("said"), latest.c.reason,
-        )
+        select(vtn2_delivery, peer.c.name, vtn2_registration.c.ven_id)
         .join(peer, peer.c.id == vtn2_delivery.c.peer_id)
         .outerjoin(vtn2_registration, vtn2_registration.c.peer_id == vtn2_delivery.c.peer_id)
-        .outerjoin(latest, latest.c.peer_id == vtn2_delivery.c.peer_id)
         .where(vtn2_delivery.c.tenant_id == tenant_id, vtn2_delivery.c.event_id == event_id)
         .order_by(peer.c.name, peer.c.id)
-    )  # fmt: skip
-    return [_answer(row) for row in await connection.execute(query)]
+    )
+    return [_answer(row, opts[row.peer_id]) for row in await connection.execute(query)]
 
 
-def _answer(row: Row[Any]) -> VenAnswer:
-    overridden = row.opt_id is not None
+def _answer(row: Row[Any], opts: Sequence[VenOpt]) -> VenAnswer:
+    """The VEN's answer, or what it declared of itself as a whole; not of a version it has answered a later one of."""
+    number = row.answered_modification
+    current = [each for each in opts if number is None or (each.modification_number or 0) >= number]
+    said = next((each for each in current if not each.parts), None)
     return VenAnswer(
         peer_id=row.peer_id,
         name=row.name,
@@ -159,12 +156,13 @@ def _answer(row: Row[Any]) -> VenAnswer:
         told_modification=row.told_modification,
         told_status=row.told_status,
         told_at=row.told_at,
-        answered_modification=row.answered_modification,
+        answered_modification=number,
         answered_at=row.answered_at,
-        opt_in=row.said if overridden else row.opt_in,
+        opt_in=row.opt_in if said is None else said.opt_in,
         code=row.answer_code,
-        reason=(row.reason if overridden else row.answer_reason) or "",
-        opt_id=row.opt_id,
+        reason=(row.answer_reason if said is None else said.reason) or "",
+        opt_id=None if said is None else said.opt_id,
+        partly=tuple(each for each in current if each.parts),
     )
 
 

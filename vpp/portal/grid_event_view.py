@@ -16,13 +16,24 @@ from vpp.domain.grid_event import GridEvent, Series, SeriesType, TargetKind
 from vpp.domain.grid_event_diff import Difference, differences
 from vpp.domain.peer import PeerRole, Protocol
 from vpp.domain.time import Interval
-from vpp.peering import Downstream, VenAnswer, event_answers, list_peers, list_versions, load_downstream
+from vpp.peering import (
+    Downstream,
+    VenAnswer,
+    VenOpt,
+    event_answers,
+    list_peers,
+    list_versions,
+    load_downstream,
+    opts_between,
+)
 from vpp.portal.queries_downstream import ReportedPower, Ven3State, reported_powers, ven3_states
 from vpp.portal.step_chart import MOST_STEPS, StepChart, step_chart
 from vpp.portal.step_chart import Step as ChartStep
 
 _EXPECTS = (SeriesType.DISPATCH_SETPOINT, SeriesType.DISPATCH_SETPOINT_RELATIVE)
 BEFORE = timedelta(hours=1)
+A_DAY = timedelta(days=1)
+"""Of an event without an end, in which is looked who has declared to be away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +78,7 @@ class GridEventView:
     relative: bool
     expecting: bool
     not_told: list[str]
+    declared: list[VenOpt]
 
     @property
     def silent(self) -> list[str]:
@@ -119,6 +131,9 @@ async def read_view(connection: AsyncConnection, event_id: str, *, tenant_id: st
         relative=series is not None and series.type is SeriesType.DISPATCH_SETPOINT_RELATIVE,
         expecting=series is not None,
         not_told=await _not_told(connection, event, {each.peer_id for each in answers}, tenant_id=tenant_id),
+        declared=await opts_between(
+            connection, tenant_id=tenant_id, start_at=event.start_at, end_at=event.end_at or event.start_at + A_DAY
+        ),
     )
 
 

@@ -29,9 +29,14 @@ async def created(room: Room, ven: Ven, message: CreateOpt) -> CreatedOpt:
     """Take an opt; one with an id that is known replaces what that said.
 
     Raises:
-        Refused: it names an event that is not the VEN's, or a version of it that is not the current one.
+        Refused: it has no id, speaks of no time and no event, or names an event that is not the VEN's, or a version
+            of it that is not the current one.
     """
     check_ids([message.opt_id])
+    if not message.opt_id:
+        raise Refused(INVALID_ID, "an opt needs an optID")
+    if message.event_id is None and not message.windows:
+        raise Refused(INVALID_DATA, "an opt speaks of an event or of windows of time; this one of neither")
     if len(message.windows) > MAX_WINDOWS:
         raise Refused(INVALID_DATA, f"at most {MAX_WINDOWS} windows of time in one opt")
     if message.event_id is not None:
@@ -45,6 +50,7 @@ async def created(room: Room, ven: Ven, message: CreateOpt) -> CreatedOpt:
         "windows": [{"start_at": each.start_at.isoformat(), "end_at": each.end_at.isoformat()}
                     for each in message.windows],
         "targets": msgspec.to_builtins(message.targets),
+        "device_class": msgspec.to_builtins(message.device_class),
         "created_at": message.created_at,
         "received_at": room.clock.now(),
         "cancelled_at": None,

@@ -149,9 +149,11 @@ vtn2_opt = Table(
     Column("created_at", UtcInstant, nullable=False),
     Column("received_at", UtcInstant, nullable=False, index=True),
     Column("cancelled_at", UtcInstant),
+    Column("device_class", JSONB, nullable=False),
     Index(
         "ix_vtn2_opt_event", "event_id", "peer_id",
         postgresql_where=text("event_id is not null and cancelled_at is null"),
     ),
 )  # fmt: skip
-"""EiOpt: availability in windows of time, or for one event, where it overrides the event's answer."""
+"""EiOpt: availability in windows of time, or for one event, where it overrides the event's answer; of the whole VEN,
+or of what `targets` and `device_class` name."""
