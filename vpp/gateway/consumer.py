@@ -5,14 +5,14 @@ Values are stored in a table and told by `NOTIFY vpp_vtn2_report`, in the transa
 answered after: what a consumer asked for goes on over any restart, its own included.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
 import msgspec
-from sqlalchemy import delete, func, or_, select, text, update
+from sqlalchemy import delete, func, or_, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -26,30 +26,20 @@ from vpp.domain.openadr2 import (
     RegisterReports,
     ReportDemand,
     ReportedValue,
-    ReportOffer,
     ReportUpdate,
     ResourceStatus,
     UpdateReports,
 )
 from vpp.domain.peer import Peer
-from vpp.domain.time import floor_to
+from vpp.gateway import wanted
 from vpp.gateway.outbox import close_answered, close_taken
 from vpp.gateway.refused import Refused, check_ids
 from vpp.peering import (
     REPORT_CHANNEL,
-    ReportWish,
-    add_demand,
-    drop_demands,
-    queue_message,
-    report_offers,
-    report_wishes,
 )
 from vpp.store.tables.openadr2_vtn import vtn2_report_offer, vtn2_report_request, vtn2_report_value
 
 MAX_OFFERS = 500
-SETTLED_AFTER = timedelta(hours=1)
-"""A history is asked for so long after its end: by then what was measured in it has been reported."""
-_METADATA, _HISTORY = "METADATA", "HISTORY_USAGE"
 _VALUES_LOCK = text("select pg_advisory_xact_lock(hashtext('vtn2_report_value'))")
 """Values get their ids and are committed in one order, whoever writes them: a consumer reads on by id."""
 
@@ -63,12 +53,21 @@ class Taken:
 
 
 async def take_offers(
-    connection: AsyncConnection, peer: Peer, message: RegisterReports, *, ven_id: str | None, at: datetime
+    connection: AsyncConnection,
+    peer: Peer,
+    message: RegisterReports,
+    *,
+    ven_id: str | None,
+    apart: bool = False,
+    at: datetime,
 ) -> None:
     """Take the reports a peer offers in place of those before, and ask again for what is wanted of them.
 
     A peer offers its reports when it starts: what it was asked for before, it may have forgotten. It is asked by
     oadrCreateReport, which is repeated until answered, and not in the answer to this, which may be lost.
+
+    Args:
+        apart: each report is asked for in a message of its own, for an answer that refuses one refuses the message.
 
     Raises:
         Refused: it offers too many.
@@ -84,20 +83,13 @@ async def take_offers(
             for name, offer in offers.items()
         ]
         await connection.execute(insert(vtn2_report_offer), rows)
-    await _answer_metadata(connection, peer.id, at)
+    await wanted.answer_metadata(connection, peer.id, at)
+    most = wanted.MAX_APART if apart else MAX_OFFERS
     demands = [
-        *await _ask_again(connection, peer.id, list(offers), at),
-        *await _wanted(connection, peer, list(offers.values()), at),
+        *await wanted.ask_again(connection, peer.id, list(offers), at),
+        *await wanted.new_demands(connection, peer, list(offers.values()), most=most, at=at),
     ]
-    if demands:
-        asking = CreateReports(request_id=uuid4().hex, demands=tuple(demands), ven_id=ven_id)
-        await queue_message(connection, peer.id, asking, at=at)
-
-
-async def ask_wanted(connection: AsyncConnection, peer: Peer, *, at: datetime) -> None:
-    """Ask for what the peer's configuration wants of what it has offered, unless it is asked for; each by itself."""
-    for demand in await _wanted(connection, peer, await report_offers(connection, peer.id), at):
-        await queue_message(connection, peer.id, CreateReports(request_id=uuid4().hex, demands=(demand,)), at=at)
+    await wanted.ask(connection, peer.id, demands, ven_id=ven_id, apart=apart, at=at)
 
 
 async def take_created(connection: AsyncConnection, peer_id: str, message: CreatedReports, *, at: datetime) -> None:
@@ -108,9 +100,11 @@ async def take_created(connection: AsyncConnection, peer_id: str, message: Creat
     if response.code != 200:
         asked = sent.demands if isinstance(sent, CreateReports) else ()
         reason = f"{response.code} {response.description}"[:500]
-        await set_state(connection, peer_id, [each.report_request_id for each in asked], "refused", at, reason=reason)
+        await wanted.set_state(
+            connection, peer_id, [each.report_request_id for each in asked], "refused", at, reason=reason
+        )
     else:
-        await set_state(connection, peer_id, list(message.pending), "running", at)
+        await wanted.set_state(connection, peer_id, list(message.pending), "running", at)
 
 
 async def take_values(
@@ -135,10 +129,10 @@ async def take_values(
         await _store(connection, peer_id, each, at)
     taken = [name for name, row in known.items() if row.state == "asked"]
     if taken:  # some never confirm, and send values
-        await set_state(connection, peer_id, taken, "running", at)
+        await wanted.set_state(connection, peer_id, taken, "running", at)
         await close_taken(connection, peer_id, taken, at=at)
     once = [name for name, row in known.items() if not msgspec.convert(row.demand, type=ReportDemand).back]
-    await set_state(connection, peer_id, once, "done", at)
+    await wanted.set_state(connection, peer_id, once, "done", at)
     for report_request_id in ids:
         await connection.execute(select(func.pg_notify(REPORT_CHANNEL, report_request_id)))
     ended = tuple(name for name, row in known.items() if row.state == "cancelled")
@@ -152,102 +146,6 @@ async def take_canceled(connection: AsyncConnection, peer_id: str, message: Canc
     """Take a peer's word that it ended reports."""
     outcome = "answered" if message.response.code == 200 else "refused"
     await close_answered(connection, peer_id, "CancelReports", message.response.request_id, outcome, at=at)
-
-
-async def set_state(
-    connection: AsyncConnection, peer_id: str, ids: Collection[str], state: str, at: datetime, *, reason: str = ""
-) -> None:
-    """Move open requests on; those cancelled or done stay what they are."""
-    if ids:
-        await connection.execute(
-            update(vtn2_report_request)
-            .where(
-                vtn2_report_request.c.peer_id == peer_id,
-                vtn2_report_request.c.report_request_id.in_(list(ids)),
-                vtn2_report_request.c.state.in_(("asked", "running")),
-            )
-            .values(state=state, reason=reason, changed_at=at)
-        )
-
-
-async def _answer_metadata(connection: AsyncConnection, peer_id: str, at: datetime) -> None:
-    """Whoever asked for the list of reports has it now."""
-    asked = (
-        update(vtn2_report_request)
-        .where(
-            vtn2_report_request.c.peer_id == peer_id,
-            vtn2_report_request.c.specifier_id == _METADATA,
-            vtn2_report_request.c.state.in_(("asked", "running")),
-        )
-        .values(state="done", changed_at=at)
-    )
-    await connection.execute(asked)
-
-
-async def _ask_again(
-    connection: AsyncConnection, peer_id: str, specifier_ids: Sequence[str], at: datetime
-) -> list[ReportDemand]:
-    """Return the open demands, now asked anew; what waits to ask for them is not told any more."""
-    still_open = (
-        update(vtn2_report_request)
-        .where(
-            vtn2_report_request.c.peer_id == peer_id,
-            vtn2_report_request.c.state.in_(("asked", "running")),
-            vtn2_report_request.c.specifier_id.in_(specifier_ids),
-        )
-        .values(state="asked", changed_at=at)
-        .returning(vtn2_report_request.c.demand)
-    )
-    demands = [msgspec.convert(row.demand, type=ReportDemand) for row in await connection.execute(still_open)]
-    await drop_demands(connection, peer_id, [each.report_request_id for each in demands], "replaced", at=at)
-    return demands
-
-
-async def _wanted(
-    connection: AsyncConnection, peer: Peer, offers: Sequence[ReportOffer], at: datetime
-) -> list[ReportDemand]:
-    """Return, as new demands, what the peer's configuration wants of every report of a name, unless it is asked for."""
-    wishes = report_wishes(peer.config)
-    demands: list[ReportDemand] = []
-    for offer in offers:
-        name = offer.name.removeprefix("METADATA_")
-        wish = wishes.get(name)
-        if wish is None or not offer.points:
-            continue
-        demand = _history_demand(offer, wish, at) if name == _HISTORY else _demand(offer, wish, at)
-        if not await _is_asked(connection, peer.id, demand, since=demand.start_at if name == _HISTORY else None):
-            await add_demand(connection, peer.id, demand, at=at)
-            demands.append(demand)
-    return demands
-
-
-def _demand(offer: ReportOffer, wish: ReportWish, at: datetime) -> ReportDemand:
-    return ReportDemand(
-        report_request_id=uuid4().hex,
-        specifier_id=offer.specifier_id,
-        points=tuple((point.r_id, point.reading_type) for point in offer.points),
-        granularity=wish.granularity,
-        back=wish.back,
-        start_at=at if wish.back else None,  # some take no request for a report that goes on without its beginning
-    )
-
-
-def _history_demand(offer: ReportOffer, wish: ReportWish, at: datetime) -> ReportDemand:
-    """The last whole period of which everything should have been reported."""
-    end_at = floor_to(at - SETTLED_AFTER, wish.period)
-    once = replace(_demand(offer, wish, at), back=timedelta(0))
-    return replace(once, start_at=end_at - wish.period, duration=wish.period)
-
-
-async def _is_asked(connection: AsyncConnection, peer_id: str, demand: ReportDemand, *, since: datetime | None) -> bool:
-    """Whether a report runs; with `since`, whether its history from then on was asked for, whatever came of that."""
-    table = vtn2_report_request.c
-    again = select(table.report_request_id).where(table.peer_id == peer_id, table.specifier_id == demand.specifier_id)
-    if since is None:
-        again = again.where(or_(table.state == "asked", table.state == "running"))
-    else:
-        again = again.where(table.demand["start_at"].astext == msgspec.to_builtins(demand)["start_at"])
-    return (await connection.execute(again.limit(1))).first() is not None
 
 
 async def _store(connection: AsyncConnection, peer_id: str, report: ReportUpdate, at: datetime) -> None:

@@ -32,6 +32,7 @@ class VtnTerms:
         opt_changes: when it is told that the fleet's capability has changed.
         spread: whether polls keep a phase of their own between those of other VENs.
         hearing: what it may do beside asking for power.
+        peer: its row, where it has one: what it is asked to report is kept by that.
     """
 
     ven_name: str
@@ -42,13 +43,14 @@ class VtnTerms:
     opt_changes: OptChanges = OptChanges.NEVER
     spread: bool = False
     hearing: HearingTerms = field(default_factory=HearingTerms)
+    peer: Peer | None = None
 
     @classmethod
     def of(cls, peer: Peer, *, ven_name: str, poll_s: float) -> "VtnTerms":
         """Return the terms a peer is configured with (keys as in `vpp.peering.NewPeer`).
 
         Keys of `peer.config` read here: `ven_name`, `ven_id`, `programs`, `poll_s`, `opt_changes`, and those of
-        `HearingTerms`.
+        `HearingTerms`; `reports` is read by `asking`.
 
         Args:
             peer: a VTN above us.
@@ -71,6 +73,7 @@ class VtnTerms:
             opt_changes=_opt_changes(config),
             spread=True,
             hearing=HearingTerms.of(peer),
+            peer=peer,
         )
 
 

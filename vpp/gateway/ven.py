@@ -27,17 +27,16 @@ from vpp.domain.openadr2 import (
     DistributeEvents,
     Openadr2Message,
     Poll,
-    RegisteredReports,
     RegisterReports,
     RequestEvents,
     RequestReregistration,
     Response,
-    UpdatedReports,
     UpdateReports,
 )
 from vpp.domain.ven import EventNotice, Registration
 from vpp.gateway import metrics, registration
 from vpp.gateway.answering import Answerer
+from vpp.gateway.asking import Asker
 from vpp.gateway.events import END_SLACK, EventDesk, PassOn, Taken
 from vpp.gateway.hearing import Hearing, Outcome
 from vpp.gateway.measures import Telemetry
@@ -94,6 +93,7 @@ class Openadr2Ven:
         self._hearing = Hearing(store, clock, client.name, tenant_id, terms.hearing)
         self._answerer = Answerer(store, clock, self._session)
         self._reporter = Reporter(store, clock, self._session, telemetry)
+        self._asker = Asker(store, clock, self._session)
         self._teller = AvailabilityTeller(store, clock, self._session, tenant_id)
         self._watch = OptWatch(store, clock, self._desk, programs, terms.opt_changes)
         self._rng = random.Random(f"{seed}\n{client.name}")
@@ -157,6 +157,7 @@ class Openadr2Ven:
             except PeerUnreachable as error:
                 problem = problem or error
         await self._teller.tell(ven_id)
+        await self._asker.ask(ven_id)
         metrics.DECLINED_CHANGES.labels(self.name).set(await self._desk.count_declined_changes())
         if problem is not None:
             raise problem
@@ -181,6 +182,7 @@ class Openadr2Ven:
         async with self._store.begin() as connection:
             await registration.save_registration(connection, self.name, granted, poll_s=poll_s, at=self._clock.now())
             demanded = await self._reporter.replace_requests(connection, demands)
+            await self._asker.ask_anew(connection)
         self._session.registration, self._session.must_register = granted, False
         log.info("registered", source=self.name, ven_id=granted.ven_id, vtn_id=granted.vtn_id, poll_s=poll_s)
         await self._reporter.confirm(granted.ven_id, demanded)
@@ -198,6 +200,7 @@ class Openadr2Ven:
             await self._hearing.withdraw(await self._hearing.absent(listed, early=early))
             await self._hearing.prune()
             await self._reporter.prune()
+            await self._asker.prune()
             for gone in await self._desk.missing(listed, early=early):
                 after = await self._desk.withdraw(gone)
                 log.info("event withdrawn", source=self.name, event_id=gone.external_id, state=after.state.value)
@@ -254,12 +257,10 @@ class Openadr2Ven:
                 await self._reporter.accept(ven_id, message.demands, message.request_id)
             case CancelReports():
                 await self._reporter.cancel(ven_id, message)
-            case RegisterReports():  # we ask for none of what the VTN can report
-                answer = Response(request_id=message.request_id)
-                await self._session.ask(RegisteredReports(response=answer, ven_id=ven_id))
+            case RegisterReports():
+                await self._asker.hear_offers(ven_id, message)
             case UpdateReports():
-                answer = Response(request_id=message.request_id)
-                await self._session.ask(UpdatedReports(response=answer, ven_id=ven_id))
+                await self._asker.hear_values(ven_id, message)
             case CancelRegistration():
                 await self._session.ended_by_vtn(registered, message)
             case RequestReregistration():

@@ -52,6 +52,7 @@ from vpp.peering.message_log import SqlMessageLog
 from vpp.peering.messages import LoggedMessage, MessageFilter, get_message, last_heard, search_messages
 from vpp.peering.openadr2 import (
     REPORT_CHANNEL,
+    ReceivedReport,
     ReportRequestState,
     VenAnswer,
     VenReportValue,
@@ -59,6 +60,7 @@ from vpp.peering.openadr2 import (
     event_answers,
     keep_cursor,
     next_report_values,
+    received_reports,
     report_offers,
     report_requests,
     ven_states,
@@ -138,6 +140,7 @@ __all__ = [
     "ProgramPrice",
     "Published",
     "Received",
+    "ReceivedReport",
     "ReportRequestState",
     "ReportWish",
     "SqlMessageLog",
@@ -210,6 +213,7 @@ __all__ = [
     "public_url",
     "publish",
     "queue_message",
+    "received_reports",
     "replace_object",
     "report_offers",
     "report_requests",

@@ -12,14 +12,15 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, and_, func, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Row, and_, func, select, true
+from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vpp.domain.openadr2 import ReportDemand, ReportOffer, ResourceStatus
-from vpp.peering.openadr2_opts import VenOpt, event_opts
+from vpp.domain.peer import PeerRole
 from vpp.store.tables.openadr2_vtn import (
     vtn2_delivery,
+    vtn2_opt,
     vtn2_outbox,
     vtn2_registration,
     vtn2_report_cursor,
@@ -92,6 +93,18 @@ class ReportRequestState:
     reason: str
     asked_at: datetime
     changed_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceivedReport:
+    """A report a peer was asked for: how many values came, and when the latest of them began."""
+
+    demand: ReportDemand
+    state: str
+    reason: str
+    asked_at: datetime
+    values: int
+    last_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,6 +203,30 @@ async def report_requests(connection: AsyncConnection, peer_id: str) -> list[Rep
     ]
 
 
+async def received_reports(connection: AsyncConnection, peer_id: str, *, limit: int = 50) -> list[ReceivedReport]:
+    """Return what was asked of a peer, be it below us or above, and how much of it came; the latest first."""
+    requests, value = vtn2_report_request, vtn2_report_value
+    came = (
+        select(func.count().label("values"), func.max(value.c.start_at).label("last_at"))
+        .where(value.c.report_request_id == requests.c.report_request_id)
+        .lateral()
+    )
+    query = select(requests, came.c["values"].label("came"), came.c.last_at).join(came, true())
+    query = query.where(requests.c.peer_id == peer_id)
+    query = query.order_by(requests.c.asked_at.desc(), requests.c.report_request_id).limit(limit)
+    return [
+        ReceivedReport(
+            demand=msgspec.convert(row.demand, type=ReportDemand),
+            state=row.state,
+            reason=row.reason,
+            asked_at=row.asked_at,
+            values=row.came,
+            last_at=row.last_at,
+        )
+        for row in await connection.execute(query)
+    ]
+
+
 async def next_report_values(
     connection: AsyncConnection,
     consumer: str,
@@ -198,11 +235,12 @@ async def next_report_values(
     report_request_ids: Sequence[str] | None = None,
     limit: int = 1000,
 ) -> list[VenReportValue]:
-    """Return the values a consumer has not kept its place behind yet, in the order they arrived."""
+    """Return the values of VENs a consumer has not kept its place behind yet, in the order they arrived."""
     after = select(vtn2_report_cursor.c.last_id).where(vtn2_report_cursor.c.consumer == consumer).scalar_subquery()
     query = (
         select(vtn2_report_value)
         .join(peer, and_(peer.c.id == vtn2_report_value.c.peer_id, peer.c.tenant_id == tenant_id))
+        .where(peer.c.role == PeerRole.VEN.value)
         .where(vtn2_report_value.c.id > func.coalesce(after, 0))
         .order_by(vtn2_report_value.c.id)
         .limit(limit)

@@ -63,6 +63,7 @@ async def _reported_2(
         .join(peer, peer.c.id == value.c.peer_id)
         .where(
             peer.c.tenant_id == tenant_id,
+            peer.c.role == PeerRole.VEN.value,
             value.c.value.is_not(None),
             value.c.start_at >= start_at - timedelta(days=1),
             value.c.start_at < end_at,
