@@ -323,7 +323,7 @@ class SetFigures:
         return {
             site_id: ReportValue(payload_type, value, UNITS.get(payload_type))
             for site_id, value in self.sites[payload_type].items()
-            if site_id in (about.site_ids or ())
+            if site_id in {site.id for site in about.sites}
         }
 
 

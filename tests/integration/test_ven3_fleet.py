@@ -43,7 +43,7 @@ def figures(world: World) -> FleetFigures:
 
 async def test_what_is_reported_is_what_the_fleet_measured(store: Store) -> None:
     world = await a_world(store, 12.0)
-    about = About(world.commitment.source, world.commitment.external_id, world.commitment.program)
+    about = About(world.commitment.source, world.commitment.external_id, world.commitment.program, world.sites)
     start_at = world.clock.now()
     await world.play(3)
     await world.report()
@@ -71,7 +71,7 @@ async def test_what_is_reported_is_what_the_fleet_measured(store: Store) -> None
     later = Interval(world.clock.now() - timedelta(minutes=5), world.clock.now())
     assert await told(world, about, later) == {"OPERATING_STATE": "ERROR"}  # two of six are silent: no sums
     assert await told_of(world, world.sites[0].id, about, later) == {"OPERATING_STATE": "ERROR"}
-    heard = await told_of(world, world.sites[5].id, replace(about, site_ids=(world.sites[5].id,)), later)
+    heard = await told_of(world, world.sites[5].id, replace(about, sites=world.sites[5:]), later)
     assert heard["STORAGE_CHARGE_LEVEL"] == pytest.approx(world.battery(world.sites[5].id).soc)
 
 
@@ -80,7 +80,7 @@ async def test_consumption_is_reported_while_there_is_some(store: Store) -> None
     start_at = world.clock.now()
     world.clock.advance(timedelta(hours=1))
     await world.report()
-    other = About("openadr3:utility", "an event of prices", world.commitment.program)
+    other = About("openadr3:utility", "an event of prices", world.commitment.program, world.sites)
     said = await told(world, other, Interval(start_at, world.clock.now()))
     assert said["USAGE"] == pytest.approx(said["DEMAND"])
     assert said["DEMAND"] > 0

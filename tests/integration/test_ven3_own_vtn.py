@@ -163,7 +163,8 @@ async def test_each_resource_that_stands_for_a_site_has_values_of_its_own(
         two: {"STORAGE_CHARGE_LEVEL": 0.75},
         three: {"DEMAND": 3.0},
     }
-    assert [each.site_ids for each in figures.asked] == [None, None, (two,)]
+    summed = [([site.id for site in about.sites], about.is_part) for about in figures.asked]
+    assert summed == [([one, two, three], False), ([one, two, three], False), ([two], True)]
 
 
 def values_in(resource: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from datetime import datetime
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vpp.domain.grid_event import GridEvent, TargetKind
+from vpp.domain.site import Site
 from vpp.domain.time import Interval
 from vpp.domain.ven3 import (
     AGGREGATED,
@@ -82,7 +83,7 @@ class Composer:
         now: datetime,
     ) -> Composed:
         """Return what is known of the intervals that have passed; `registered` are our resources there."""
-        places = await self._places(connection, about)
+        places = await self._places(connection, about.program)
         parts: _Parts = {}
         absent: dict[str, str] = {}
         for each in wanted:
@@ -93,11 +94,12 @@ class Composer:
             named = [name for name in each.targets or _named(event) if name in places]
             names = named or [name for name in registered if name in places]
             is_each = bool(names) and not each.aggregate and each.payload_type in self.figures.each
-            sites = {name: places[name] for name in (names[:MAX_EACH] if is_each else named)}
+            sites = {name: places[name] for name in (names[:MAX_EACH] if is_each else named or places)}
+            of = replace(about, sites=tuple({s.id: s for s in sites.values()}.values()), is_part=bool(named))
             count = 0
             passed = [interval for interval in intervals if interval.end_at <= now]
             for interval in passed[-max(1, MAX_PARTS // max(1, len(sites) if is_each else 1)) :]:
-                found = await self._found(connection, each, about, interval, sites, is_each=is_each)
+                found = await self._found(connection, each, of, interval, sites if is_each else None)
                 for name, value in found.items():
                     parts.setdefault(name, {}).setdefault(interval, []).append(value)
                 count += len(found)
@@ -113,31 +115,25 @@ class Composer:
         wanted: ReportWanted,
         about: About,
         interval: Interval,
-        sites: Mapping[str, str],
-        *,
-        is_each: bool,
+        each: Mapping[str, Site] | None,
     ) -> dict[str, ReportValue]:
-        """Values by the names they are reported under."""
-        site_ids = tuple(dict.fromkeys(sites.values())) or None
-        about = replace(about, site_ids=site_ids)
-        if not is_each:
+        """Values by the names they are reported under: of `each` by its own, or one of all together."""
+        if each is None:
             value = await self.figures.value(connection, wanted.payload_type, about, interval)
             return {} if value is None else {AGGREGATED: _in_units(value, wanted, interval)}
         values = await self.figures.values(connection, wanted.payload_type, about, interval)
-        return {
-            name: _in_units(values[site_id], wanted, interval) for name, site_id in sites.items() if site_id in values
-        }
+        return {name: _in_units(values[site.id], wanted, interval) for name, site in each.items() if site.id in values}
 
-    async def _places(self, connection: AsyncConnection, about: About) -> dict[str, str]:
-        """Ids of the programme's sites by every name the VTN may have for them."""
-        if about.program is None:
+    async def _places(self, connection: AsyncConnection, program: str | None) -> dict[str, Site]:
+        """The programme's sites by every name the VTN may have for them."""
+        if program is None:
             return {}
-        sites = await load_sites(connection, tenant_id=self.tenant_id, program=about.program)
-        ids = {site.id for site in sites}
+        sites = await load_sites(connection, tenant_id=self.tenant_id, program=program)
+        by_id = {site.id: site for site in sites}
         count = Counter(site.name for site in sites)
-        by_name = {site.name: site.id for site in sites if count[site.name] == 1}
-        said = {name: site_id for name, site_id in self.site_of.items() if site_id in ids}
-        return by_name | {site_id: site_id for site_id in ids} | said
+        by_name = {site.name: site for site in sites if count[site.name] == 1}
+        said = {name: by_id[site_id] for name, site_id in self.site_of.items() if site_id in by_id}
+        return by_name | by_id | said
 
 
 def refuse_reason(wanted: ReportWanted, offered: frozenset[str]) -> str | None:

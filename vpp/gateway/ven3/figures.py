@@ -39,7 +39,6 @@ from vpp.domain.fleet import Floats
 from vpp.domain.site import Site
 from vpp.domain.time import Interval
 from vpp.domain.ven3 import ReportValue
-from vpp.enrolment import load_sites
 from vpp.measurement import baseline_kwh
 from vpp.ports import MarketProgram
 from vpp.store.tables.commitments import commitment as commitments
@@ -74,13 +73,15 @@ class About:
 
     Attributes:
         program: ours, None where it is none of ours.
-        site_ids: of the programme's sites those it is about; None is all.
+        sites: those it is about, enrolled in the programme.
+        is_part: these are not all there are in it.
     """
 
     source: str
     event_id: str
     program: str | None
-    site_ids: tuple[str, ...] | None = None
+    sites: tuple[Site, ...] = ()
+    is_part: bool = False
 
 
 class Figures(Protocol):
@@ -124,7 +125,7 @@ class FleetFigures:
         if payload_type == "BASELINE":
             return await self._baseline(connection, about, interval)
         if payload_type == "OPERATING_STATE":
-            sites = await self._sites(connection, about)
+            sites = about.sites
             exported_kw = _together(await _means_kw(connection, sites, reading.c.grid_kw, interval), sites)
             mood = _mood(await _commitment(connection, about), interval)
             return ReportValue(payload_type, _state(None if exported_kw is None else 0.0 - exported_kw, mood))
@@ -142,10 +143,11 @@ class FleetFigures:
     ) -> Mapping[str, ReportValue]:
         """See `Figures`."""
         if payload_type == "OPERATING_STATE":
-            sites = await self._sites(connection, about)
-            exported_kw = await _means_kw(connection, sites, reading.c.grid_kw, interval)
+            exported_kw = await _means_kw(connection, about.sites, reading.c.grid_kw, interval)
             mood = _mood(await _commitment(connection, about), interval)
-            demands_kw = {site.id: 0.0 - exported_kw[site.id] if site.id in exported_kw else None for site in sites}
+            demands_kw = {
+                site.id: 0.0 - exported_kw[site.id] if site.id in exported_kw else None for site in about.sites
+            }
             return {site_id: ReportValue(payload_type, _state(kw, mood)) for site_id, kw in demands_kw.items()}
         _, known = await self._known(connection, payload_type, about, interval)
         made = {site_id: _value(payload_type, number, interval) for site_id, number in known.items()}
@@ -155,7 +157,7 @@ class FleetFigures:
         self, connection: AsyncConnection, payload_type: str, about: About, interval: Interval
     ) -> tuple[tuple[Site, ...], dict[str, float]]:
         """The sites a figure is of, and by id what is known of them, in the terms of `_value`."""
-        sites = await self._sites(connection, about)
+        sites = about.sites
         if payload_type in _STORAGE:
             return sites, await self._of_batteries(connection, payload_type, sites, interval.end_at)
         column = reading.c.grid_kw
@@ -164,11 +166,6 @@ class FleetFigures:
             sites, column = tuple(site for site in sites if site.id in commanded), reading.c.battery_kw
         means_kw = await _means_kw(connection, sites, column, interval)
         return sites, {site_id: 0.0 - kw for site_id, kw in means_kw.items()}
-
-    async def _sites(self, connection: AsyncConnection, about: About) -> tuple[Site, ...]:
-        if about.program is None:
-            return ()
-        return await load_sites(connection, tenant_id=self._tenant_id, program=about.program, site_ids=about.site_ids)
 
     async def _of_batteries(
         self, connection: AsyncConnection, payload_type: str, sites: tuple[Site, ...], at: datetime
@@ -196,7 +193,7 @@ class FleetFigures:
         """Of all the programme's sites only: it is measured for them together."""
         taken = await _commitment(connection, about)
         program = self._programs.get(about.program or "")
-        if taken is None or program is None or about.site_ids is not None:
+        if taken is None or program is None or about.is_part:
             return None
         try:
             energy_kwh = await baseline_kwh(connection, taken, program, interval, tenant_id=self._tenant_id)
