@@ -5,7 +5,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import Boolean, Integer, Table, Text, insert, select, text
+from sqlalchemy.dialects.postgresql import JSONB
 
 from tests.builders_downstream import START_AT, TENANT, add_tenant, an_event
 from tests.builders_grid_events import answered
@@ -15,6 +16,7 @@ from vpp.domain.grid_event import GridEvent
 from vpp.domain.openadr3 import ObjectDraft, ObjectKind, ObjectQuery
 from vpp.domain.peer import Peer, PeerRole, Protocol
 from vpp.gateway.hearing import KEPT, Hearing
+from vpp.gateway.ven3 import seen
 from vpp.peering import (
     NewPeer,
     NobodyTold,
@@ -29,6 +31,8 @@ from vpp.peering import (
 from vpp.store.engine import Store
 from vpp.store.tables.downstream import grid_event, grid_event_version, received_event
 from vpp.store.tables.openadr2_vtn import vtn2_delivery, vtn2_opt, vtn2_report_request, vtn2_report_value
+from vpp.store.tables.openadr3_ven import openadr3_event_seen, openadr3_report
+from vpp.store.types import UtcInstant
 
 DAY = timedelta(days=1)
 LATER = START_AT + 20 * DAY
@@ -66,33 +70,26 @@ async def forget(store: Store, *, most: int = 100, tenant_id: str = TENANT) -> i
         return await forget_old(connection, tenant_id=tenant_id, before=BEFORE, most=most)
 
 
-async def an_opt(store: Store, peer: Peer, opt_id: str, **fields: Any) -> None:
-    row = {"event_id": None, "windows": "[]", "cancelled_at": None, "received_at": NOON} | fields
+async def put(store: Store, table: Table, **values: Any) -> None:
+    """Insert a row in which only what the test is about says anything."""
+    nothing = {Text: "", Boolean: False, Integer: 0, JSONB: [], UtcInstant: NOON}
+    blank = {
+        each.name: nothing[type(each.type)]
+        for each in table.c
+        if not (each.nullable or each.foreign_keys or each.identity) and type(each.type) in nothing
+    }
     async with store.begin() as connection:
-        await connection.execute(
-            text(
-                "insert into vtn2_opt (peer_id, opt_id, opt_in, reason, event_id, windows, targets, created_at, "
-                "received_at, cancelled_at) values (:peer_id, :opt_id, false, '', :event_id, cast(:windows as jsonb), "
-                "'[]', :received_at, :received_at, :cancelled_at)"
-            ),
-            row | {"peer_id": peer.id, "opt_id": opt_id},
-        )
+        await connection.execute(insert(table).values(blank | values))
+
+
+async def an_opt(store: Store, peer: Peer, opt_id: str, **fields: Any) -> None:
+    await put(store, vtn2_opt, peer_id=peer.id, opt_id=opt_id, **fields)
 
 
 async def asked(store: Store, peer: Peer, name: str, state: str, *, value: bool = False) -> None:
-    async with store.begin() as connection:
-        at = {"name": name, "peer_id": peer.id, "at": NOON, "state": state}
-        await connection.execute(
-            text("insert into vtn2_report_request values (:name, :peer_id, 's', '{}', :state, '', :at, :at)"), at
-        )
-        if value:
-            await connection.execute(
-                text(
-                    "insert into vtn2_report_value (peer_id, report_request_id, r_id, name, start_at, value, "
-                    "received_at) values (:peer_id, :name, 'p', 'n', :at, 1, :at)"
-                ),
-                at,
-            )
+    await put(store, vtn2_report_request, report_request_id=name, peer_id=peer.id, state=state)
+    if value:
+        await put(store, vtn2_report_value, report_request_id=name, peer_id=peer.id, value=1.0)
 
 
 async def test_events_over_long_ago_go_with_all_that_was_said_of_them_and_others_stay(kept: Store) -> None:
@@ -128,7 +125,7 @@ async def test_opts_and_refused_requests_go_in_parts_and_what_still_counts_stays
     async with kept.begin() as connection:
         for event in EVENTS:
             await publish(connection, event, tenant_id=TENANT, **WORDS)
-    past, coming = (f'[{{"start_at": "{NOON}", "end_at": "{end}"}}]' for end in (START_AT, LATER))
+    past, coming = ([{"start_at": str(NOON), "end_at": str(end)}] for end in (START_AT, LATER))
     await an_opt(kept, ven, "over", event_id="over")
     await an_opt(kept, ven, "nobody's", event_id="no such")
     await an_opt(kept, ven, "past", windows=past)
@@ -166,3 +163,14 @@ async def test_a_ven_forgets_what_it_received_unless_it_is_in_force_here_or_belo
         await connection.execute(text("update grid_event set over_at = start_at where event_id = 'over@x'"))
     await hearing.prune()
     assert await ids(kept, received_event.c.event_id) == {"open", "to come"}
+
+
+async def test_a_ven_of_openadr3_forgets_old_reports_of_an_event_that_goes_on(kept: Store) -> None:
+    here = {"source": "openadr3:x", "event_id": "open"}
+    await put(kept, openadr3_event_seen, **here, outcome="in")
+    for name, made_at in (("old", NOON), ("new", LATER)):
+        await put(kept, openadr3_report, **here, name=name, made_at=made_at)
+    async with kept.begin() as connection:
+        await seen.prune(connection, "openadr3:x", before=BEFORE)
+    assert await ids(kept, openadr3_report.c.name) == {"new"}
+    assert await ids(kept, openadr3_event_seen.c.event_id) == {"open"}
