@@ -13,14 +13,14 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Row, and_, func, select, true
-from sqlalchemy.dialects.postgresql import distinct_on, insert
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vpp.domain.openadr2 import ReportDemand, ReportOffer, ResourceStatus
 from vpp.domain.peer import PeerRole
+from vpp.peering.openadr2_opts import VenOpt, event_opts
 from vpp.store.tables.openadr2_vtn import (
     vtn2_delivery,
-    vtn2_opt,
     vtn2_outbox,
     vtn2_registration,
     vtn2_report_cursor,
