@@ -392,6 +392,17 @@ async def test_a_ven_that_refuses_a_report_is_believed_and_one_that_asks_for_our
         async with store.begin() as connection:
             (request,) = await report_requests(connection, peer.id)
         assert (request.state, request.reason) == ("refused", "461 no")
+        both = [await ask(store, vtn, peer), await ask(store, vtn, peer)]
+        for taken in both:  # each has a request of its own; of either the VEN names the first as pending
+            partly = CreatedReports(response=Response(461, "no", (await ven.poll()).request_id), pending=(both[0],))
+            assert (await ven.say("EiReport", partly)).response.code == 200, taken
+        async with store.begin() as connection:
+            states = {each.demand.report_request_id: each.state for each in await report_requests(connection, peer.id)}
+        assert [states[each] for each in both] == ["running", "refused"], "what it names as pending it has not refused"
+        update = values(both[0], 1.0).updates[0]
+        strange = replace(update, values=tuple(replace(value, r_id="p9") for value in update.values))
+        answer = await ven.say("EiReport", UpdateReports(request_id="u", updates=(strange,), ven_id="a"))
+        assert answer.response.code == INVALID_ID, "no such point was asked for or offered"
         ours = ReportDemand(
             report_request_id="x", specifier_id="y", points=(("p", "Direct Read"),), granularity=MINUTE, back=MINUTE
         )

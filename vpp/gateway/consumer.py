@@ -93,18 +93,15 @@ async def take_offers(
 
 
 async def take_created(connection: AsyncConnection, peer_id: str, message: CreatedReports, *, at: datetime) -> None:
-    """Take a peer's word on what it will report: those it names run, and where it refuses, none does."""
-    response = message.response
+    """Take a peer's word on what it will report: those it names run, and where it refuses, no others do."""
+    response, pending = message.response, set(message.pending)
     outcome = "answered" if response.code == 200 else "refused"
     sent = await close_answered(connection, peer_id, "CreateReports", response.request_id, outcome, at=at)
-    if response.code != 200:
-        asked = sent.demands if isinstance(sent, CreateReports) else ()
+    await wanted.set_state(connection, peer_id, sorted(pending), "running", at)
+    if response.code != 200 and isinstance(sent, CreateReports):
+        refused = [each.report_request_id for each in sent.demands if each.report_request_id not in pending]
         reason = f"{response.code} {response.description}"[:500]
-        await wanted.set_state(
-            connection, peer_id, [each.report_request_id for each in asked], "refused", at, reason=reason
-        )
-    else:
-        await wanted.set_state(connection, peer_id, list(message.pending), "running", at)
+        await wanted.set_state(connection, peer_id, refused, "refused", at, reason=reason)
 
 
 async def take_values(
@@ -113,7 +110,8 @@ async def take_values(
     """Store the values of reports. Of a report we ended, the answer says so once more.
 
     Raises:
-        Refused: no report with this id was asked of this peer; nothing of the message is to be stored then.
+        Refused: no report with this id was asked of this peer, or it has no such point; nothing of the message is to
+            be stored then.
     """
     ids = sorted({update.report_request_id for update in message.updates})
     check_ids({value.r_id for update in message.updates for value in update.values})
@@ -124,6 +122,8 @@ async def take_values(
     unknown = [each for each in ids if each not in known]
     if unknown:
         raise Refused(INVALID_ID, f"no report was asked for as {unknown[0][:100]}")
+    demands = {name: msgspec.convert(row.demand, type=ReportDemand) for name, row in known.items()}
+    await _check_points(connection, peer_id, message, demands)
     await connection.execute(_VALUES_LOCK)
     for each in message.updates:
         await _store(connection, peer_id, each, at)
@@ -131,7 +131,7 @@ async def take_values(
     if taken:  # some never confirm, and send values
         await wanted.set_state(connection, peer_id, taken, "running", at)
         await close_taken(connection, peer_id, taken, at=at)
-    once = [name for name, row in known.items() if not msgspec.convert(row.demand, type=ReportDemand).back]
+    once = [name for name, demand in demands.items() if not demand.back]
     await wanted.set_state(connection, peer_id, once, "done", at)
     for report_request_id in ids:
         await connection.execute(select(func.pg_notify(REPORT_CHANNEL, report_request_id)))
@@ -146,6 +146,23 @@ async def take_canceled(connection: AsyncConnection, peer_id: str, message: Canc
     """Take a peer's word that it ended reports."""
     outcome = "answered" if message.response.code == 200 else "refused"
     await close_answered(connection, peer_id, "CancelReports", message.response.request_id, outcome, at=at)
+
+
+async def _check_points(
+    connection: AsyncConnection, peer_id: str, message: UpdateReports, demands: Mapping[str, ReportDemand]
+) -> None:
+    """Take values of what was asked for, and of what the peer offers beside it in the same report."""
+    offers: dict[str, set[str]] | None = None
+    for update in message.updates:
+        demand = demands[update.report_request_id]
+        strange = {value.r_id for value in update.values} - {r_id for r_id, _ in demand.points}
+        if strange and offers is None:
+            table = vtn2_report_offer.c
+            rows = await connection.execute(select(table.specifier_id, table.offer).where(table.peer_id == peer_id))
+            offers = {row.specifier_id: {each["r_id"] for each in row.offer["points"]} for row in rows}
+        strange -= (offers or {}).get(demand.specifier_id, set())
+        if strange:
+            raise Refused(INVALID_ID, f"report {demand.specifier_id[:100]} has no rID {min(strange)[:100]}")
 
 
 async def _store(connection: AsyncConnection, peer_id: str, report: ReportUpdate, at: datetime) -> None:
