@@ -157,11 +157,11 @@ def _both(bench: Bench, vens: int, *, signed: bool) -> Json:
     if signed:
         folder = bench.folder / tenant
         folder.mkdir()
-        write_certificates(folder, vens)
-    add_vens(bench.urls, tenant, vens, folder)
+        write_certificates(folder, vens + 1)
+    add_vens(bench.urls, tenant, vens + 1, folder)  # one more, who is told an event before the others
     given = [] if folder is None else [str(folder)]
     with (
-        Spoken("tests.bench.openadr.stock", str(port), str(vens), *given) as stock,
+        Spoken("tests.bench.openadr.stock", str(port), str(vens + 1), *given) as stock,
         our_vtn(bench.urls, bench.folder, tenant, folder) as vtn,
     ):
         stock.answer()
@@ -170,8 +170,10 @@ def _both(bench: Bench, vens: int, *, signed: bool) -> Json:
             bench.load.ask(do="connect", name=side.name, port=at, folder=given[0] if given else None, vens=many)
         polls = _signed_polls(bench, sides, vens, sample) if signed else _polls(bench, sides, vens)
         bench.tell(f"{vens} VENs, {'signed ' * signed}polls: {polls}")
-        ours = _ours_takes(bench, sides[0], vtn, vens)
-        theirs = _stock_takes(bench, sides[1], stock, vens, sample, signed=signed)
+        _ours_takes(bench, sides[0], vtn, vens, 1)  # the one more, with whom both warm up
+        _stock_takes(bench, sides[1], stock, vens, 1, 1, signed=signed)
+        ours = _ours_takes(bench, sides[0], vtn, 0, vens)
+        theirs = _stock_takes(bench, sides[1], stock, 0, vens, sample, signed=signed)
         distribution = _compared(ours, theirs)
         bench.tell(f"{vens} VENs, {'signed ' * signed}distribution: {distribution}")
     suffix = "_signed" if signed else ""
@@ -234,14 +236,15 @@ def _rounded(rate: float) -> float:
     return round(rate) if rate >= 100 else round(rate, 1)
 
 
-def _ours_takes(bench: Bench, side: Side, vtn: OurVtn, vens: int) -> Json:
-    event_id = f"event-{vtn.tenant}"
+def _ours_takes(bench: Bench, side: Side, vtn: OurVtn, first: int, vens: int) -> Json:
+    """An event for all VENs, or (from a `first` on) for one that is none of them."""
+    event_id = f"event-{vtn.tenant}-{first}"
     ids = [event_id] * vens
-    bench.load.ask(do="prepare", name=side.name, event_ids=ids, ahead=True)
+    bench.load.ask(do="prepare", name=side.name, event_ids=ids, first=first, ahead=True)
     bench.settle(side)
     before_s, beside_s = side.cpu()
-    started_s, published_s = asyncio.run(publish_event(vtn, event_id))
-    told = bench.load.ask(do="take", name=side.name, event_ids=ids, in_flight=IN_FLIGHT, within_s=300)
+    started_s, published_s = asyncio.run(publish_event(vtn, event_id, first or None))
+    told = bench.load.ask(do="take", name=side.name, event_ids=ids, first=first, in_flight=IN_FLIGHT, within_s=300)
     bench.settle(side)
     after_s, beside_after_s = side.cpu()
     counted = answers_counted(vtn, event_id)
@@ -259,17 +262,18 @@ def _ours_takes(bench: Bench, side: Side, vtn: OurVtn, vens: int) -> Json:
     }
 
 
-def _stock_takes(bench: Bench, side: Side, stock: Spoken, vens: int, sample: int, *, signed: bool) -> Json:
+def _stock_takes(bench: Bench, side: Side, stock: Spoken, first: int, vens: int, sample: int, *, signed: bool) -> Json:
     """The event is added for every VEN; `sample` of them take it."""
-    ids = [f"event-{number}" for number in range(vens)]
-    bench.load.ask(do="prepare", name=side.name, event_ids=ids[:sample], ahead=not signed)  # it refuses what is 5 s old
+    ids = [f"event-{first + number}" for number in range(vens)]
+    these = {"name": side.name, "event_ids": ids[:sample], "first": first}
+    bench.load.ask(do="prepare", **these, ahead=not signed)  # it refuses what is 5 s old
     bench.settle(side)
     before_s, _ = side.cpu()
     started_s = time.monotonic()
-    stock.ask(event_ids=ids)
+    stock.ask(event_ids=ids, first=first)
     published_s, published_cpu_s = time.monotonic() - started_s, side.cpu()[0] - before_s
     at_once = SIGNED_AT_ONCE if signed else IN_FLIGHT
-    told = bench.load.ask(do="take", name=side.name, event_ids=ids[:sample], in_flight=at_once, within_s=300)
+    told = bench.load.ask(do="take", **these, in_flight=at_once, within_s=300)
     took_s = told["finished_s"] - started_s - published_s
     bench.settle(side)
     spent_s = side.cpu()[0] - before_s - published_cpu_s

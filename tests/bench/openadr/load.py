@@ -19,7 +19,7 @@ import uvloop
 from tests.bench.openadr.messages import Pen
 from tests.bench.openadr.wire import Line, get
 
-POLL_AGAIN_S = 0.01
+POLL_AGAIN_S = 0.005
 """A VEN that was told nothing while an event is on its way asks again after this."""
 CONNECT_TOGETHER = 100
 Json = dict[str, Any]
@@ -35,11 +35,11 @@ class Fleet:
         self._signed_polls: dict[int, list[bytes]] = {}
         self._signed = folder is not None
 
-    async def connect(self, vens: int) -> None:
-        """Connect the first `vens`, those that are not."""
-        while len(self._lines) < vens:
+    async def connect(self, vens: int, first: int = 0) -> None:
+        """Connect so many from the `first` on, those that are not."""
+        while len(self._lines) < first + vens:
             self._lines.append(Line())
-        lost = [at for at, line in enumerate(self._lines[:vens]) if not line.is_open]
+        lost = [at for at in range(first, first + vens) if not self._lines[at].is_open]
         loop = asyncio.get_running_loop()
         for start in range(0, len(lost), CONNECT_TOGETHER):
             together = lost[start : start + CONNECT_TOGETHER]
@@ -101,29 +101,29 @@ class Fleet:
             self._polls[at] = self._pen.poll(at)
         return self._polls[at]
 
-    async def prepare(self, event_ids: Sequence[str], *, ahead: bool) -> None:
+    async def prepare(self, event_ids: Sequence[str], *, first: int, ahead: bool) -> None:
         """Connect the VENs of `take`, and write what they will say, unless it would be too old by then."""
-        self._first = [self._poll_of(at) for at in range(len(event_ids))] if ahead else []
-        self._accepted = [self._pen.accepted(at, each) for at, each in enumerate(event_ids)] if ahead else []
-        await self.connect(len(event_ids))
+        numbered = list(enumerate(event_ids, first))
+        self._first = {at: self._poll_of(at) for at, _ in numbered} if ahead else {}
+        self._accepted = {at: self._pen.accepted(at, each) for at, each in numbered} if ahead else {}
+        await self.connect(len(event_ids), first)
 
-    async def take(self, event_ids: Sequence[str], in_flight: int, within_s: float) -> Json:  # noqa: C901
-        """Poll until each VEN was told its event and its oadrCreatedEvent was taken."""
+    async def take(self, event_ids: Sequence[str], first: int, in_flight: int, within_s: float) -> Json:  # noqa: C901
+        """Poll until each VEN from the `first` was told its event and its oadrCreatedEvent was taken."""
         vens = len(event_ids)
-        waiting: deque[int] = deque(range(vens))
+        event_of = dict(enumerate(event_ids, first))
+        waiting: deque[int] = deque(event_of)
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         loop = asyncio.get_running_loop()
         state = {"taken": 0, "polls": 0, "bytes": 0, "reconnects": 0}
-        marks = [f">{each}<".encode() for each in event_ids]
+        marks = {at: f">{each}<".encode() for at, each in event_of.items()}
         first_told_s: list[float] = []
 
         def poll() -> None:
             if waiting and not done.done():
                 at = waiting.popleft()
                 state["polls"] += 1
-                request = self._first[at] if at < len(self._first) else b""
-                if request and self._signed:
-                    self._first[at] = b""  # a signed message is taken once
+                request = self._first.pop(at, b"")
                 if self._lines[at].is_open:
                     self._lines[at].ask(request or self._poll_of(at), lambda status, body: polled(at, status, body))
                 else:  # servers hang up on who says nothing for long
@@ -140,7 +140,7 @@ class Fleet:
                 if not first_told_s:
                     first_told_s.append(time.monotonic())
                 state["bytes"] += len(body)
-                accept = self._accepted[at] if self._accepted else self._pen.accepted(at, event_ids[at])
+                accept = self._accepted.pop(at, b"") or self._pen.accepted(at, event_of[at])
                 self._lines[at].ask(accept, lambda status, body: taken(at, status, body))
             elif status == 200 and b"oadrResponse>" in body:
                 waiting.append(at)

@@ -25,7 +25,7 @@ from tests.bench.openadr.processes import parent_of
 from tests.builders_processes import free_port
 from vpp.bootstrap.translator import Translator
 from vpp.clock import SystemClock
-from vpp.domain.grid_event import GridEvent, Series, SeriesInterval, SeriesType
+from vpp.domain.grid_event import GridEvent, Series, SeriesInterval, SeriesType, Target, TargetKind
 from vpp.peering import publish
 from vpp.store.embedded import ServerUrls
 from vpp.store.engine import Store
@@ -143,8 +143,8 @@ def server_pids(urls: ServerUrls) -> list[int]:
     return [postmaster, int(info["process_id"])]
 
 
-def an_event(event_id: str) -> GridEvent:
-    """LOAD_DISPATCH over a day in quarter hours, for every VEN."""
+def an_event(event_id: str, targets: tuple[Target, ...] = ()) -> GridEvent:
+    """LOAD_DISPATCH over a day in quarter hours, for every VEN where there are no targets."""
     now = SystemClock().now()
     start_at, quarter = now + timedelta(days=1), timedelta(minutes=15)
     series = Series(
@@ -164,31 +164,32 @@ def an_event(event_id: str) -> GridEvent:
         start_at=start_at,
         duration=INTERVALS * quarter,
         series=(series,),
+        targets=targets,
         created_at=now,
     )
 
 
-async def publish_event(vtn: OurVtn, event_id: str) -> tuple[float, float]:
-    """Publish one event to all VENs of a VTN, in a process that has published before, as the portal's has.
+async def publish_event(vtn: OurVtn, event_id: str, ven: int | None = None) -> tuple[float, float]:
+    """Publish one event to all VENs of a VTN, or to one, in a process that has published before, as the portal's has.
 
     Returns when publishing was begun, by the monotonic clock, and how long it took [s].
     """
+    targets = () if ven is None else (Target(TargetKind.VEN, ven_id(ven)),)
     store = Store(vtn.urls.database_url, vtn.urls.redis_url)
     try:
         async with store.engine.connect() as connection:
-            await _publish(connection, vtn, "tried before")
+            await _publish(connection, vtn, an_event("tried before", targets))
             await connection.rollback()
         started_s = time.monotonic()
         async with store.begin() as connection:
-            await _publish(connection, vtn, event_id)
+            await _publish(connection, vtn, an_event(event_id, targets))
         return started_s, time.monotonic() - started_s
     finally:
         await store.close()
 
 
-async def _publish(connection: AsyncConnection, vtn: OurVtn, event_id: str) -> None:
-    now = SystemClock().now()
-    await publish(connection, an_event(event_id), tenant_id=vtn.tenant, at=now, translator=Translator())
+async def _publish(connection: AsyncConnection, vtn: OurVtn, event: GridEvent) -> None:
+    await publish(connection, event, tenant_id=vtn.tenant, at=SystemClock().now(), translator=Translator())
 
 
 def answers_counted(vtn: OurVtn, event_id: str) -> int:

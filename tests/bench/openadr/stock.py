@@ -37,8 +37,8 @@ async def on_answer(ven_id: str, event_id: str, opt_type: str) -> None:
     """What openleadr's documentation has one do with an answer, short of doing anything."""
 
 
-def _add(server: OpenADRServer, event_ids: list[str], start_at: datetime) -> None:
-    for number, event_id in enumerate(event_ids):
+def _add(server: OpenADRServer, event_ids: list[str], first: int, start_at: datetime) -> None:
+    for number, event_id in enumerate(event_ids, first):
         server.add_event(
             ven_id=ven_id(number),
             signal_name="LOAD_DISPATCH",
@@ -83,7 +83,7 @@ async def _serve(port: int, vens: int, folder: Path | None) -> None:
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     while command := await reader.readline():
         asked = json.loads(command)
-        _add(server, asked["event_ids"], datetime.now(UTC) + timedelta(days=1))
+        _add(server, asked["event_ids"], asked["first"], datetime.now(UTC) + timedelta(days=1))
         print('{"added": true}', flush=True)  # noqa: T201
 
 
