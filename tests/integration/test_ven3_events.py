@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 from sqlalchemy import insert, select, text, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tests.builders_gateway import Fleet, add_tenant
 from tests.builders_ven3 import Deviations, FakeVtn, fake_vtn, only_event, running_ven3
 from tests.clock import FixedClock
-from vpp.commitments import advance, load
+from vpp.commitments import Decision, advance, load
 from vpp.domain.commitment import Commitment, CommitmentState
 from vpp.domain.ven3 import VenWanted
 from vpp.gateway.ven3 import Openadr3Ven
@@ -446,6 +447,27 @@ async def test_deviations_cost_no_event(fleet_store: Store, clock: FixedClock, o
         async with running_ven3(fleet_store, clock, f"{vtn.url}/3.1.0") as ven:
             await ven.step()
     assert {each.external_id for each in await _all(fleet_store)} == told
+
+
+class OneAtATime(Fleet):
+    """A fleet that can do one event only."""
+
+    async def decide(self, connection: AsyncConnection, commitment: Commitment) -> Decision:
+        others = select(commitments.c.id).where(commitments.c.id != commitment.id, commitments.c.state == "accepted")
+        return Decision((await connection.execute(others)).first() is None, "another is served")
+
+
+async def test_an_event_made_anew_under_another_id_takes_the_place_of_the_one_that_is_gone(
+    fleet_store: Store, clock: FixedClock, vtn31: FakeVtn
+) -> None:
+    first = vtn31.event(300.0)
+    async with running_ven3(fleet_store, clock, vtn31.url, fleet=OneAtATime()) as ven:
+        await ven.step()
+        vtn31.delete(first)
+        again = vtn31.event(300.0)
+        await ven.step()
+    found = {each.external_id: each.state for each in await _all(fleet_store)}
+    assert found == {first: CommitmentState.CANCELLED, again: CommitmentState.ACCEPTED}
 
 
 async def test_events_that_are_none_keep_no_other_from_us(fleet_store: Store, vtn31: FakeVtn, ven: Openadr3Ven) -> None:

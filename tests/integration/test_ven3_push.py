@@ -153,6 +153,22 @@ async def test_a_webhook_wakes_the_loop_which_asks_the_vtn_itself(
         await until(lambda: _passed(clock, fleet_store))
 
 
+async def test_a_vtn_that_asks_for_patience_is_not_asked_before_whatever_it_tells(
+    fleet_store: Store, clock: FixedClock, vtn: FakeVtn
+) -> None:
+    wake = asyncio.Event()
+    vtn.failing, vtn.retry_after = 1, "120"
+    async with running_ven3(fleet_store, clock, vtn.url, wake=wake, poll_s=DAY_S) as ven, running(ven):
+        await until(lambda: _truth(clock.sleepers > 0))
+        wake.set()
+        before = len(vtn.requests)
+        clock.advance(timedelta(seconds=119))
+        await asyncio.sleep(0.05)
+        assert len(vtn.requests) == before
+        clock.advance(timedelta(seconds=2))
+        await until(lambda: _truth(len(vtn.requests) > before))
+
+
 async def _truth(value: bool) -> bool:
     return value
 

@@ -11,7 +11,17 @@ import pytest
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
-from tests.builders_vtn3 import OLD, Vtn, at_of, event_body, report_body, running_vtn, subscription_body, ven_body
+from tests.builders_vtn3 import (
+    OLD,
+    Client,
+    Vtn,
+    at_of,
+    event_body,
+    report_body,
+    running_vtn,
+    subscription_body,
+    ven_body,
+)
 from tests.clock import FixedClock
 from vpp.domain.openadr3 import ObjectDraft, ObjectKind, Operation
 from vpp.peering import create_object
@@ -381,3 +391,24 @@ async def test_a_client_with_slow_callbacks_keeps_no_other_waiting(module_databa
         slow.go_on.set()
         assert await asyncio.gather(*sending) == [201] * 6
     assert len(slow.asked) == 6
+
+
+async def test_a_ven_keeps_no_more_here_than_what_others_can_bear(vtn: Vtn) -> None:
+    async def told(client: Client, path: str, body: dict[str, Any]) -> int:
+        return await client.status("POST", path, json=body)
+
+    ven = {"objectType": "VEN_VEN_REQUEST", "venName": "v"}
+    assert await told(vtn.ven1, "/subscriptions", subscription_body(targets=["g"] * 201)) == 400
+    assert await told(vtn.ven1, "/vens", ven | {"attributes": [{"type": "x" * 100, "values": ["y" * 64_000]}]}) == 400
+    draft = ObjectDraft(
+        kind=ObjectKind.SUBSCRIPTION, tenant_id=vtn.tenant, body=subscription_body(), client_id="ven1-client"
+    )
+    async with vtn.store.begin() as connection:
+        for _ in range(50):
+            await create_object(connection, draft, at=vtn.clock.now(), changes=vtn.changes)
+    assert await told(vtn.ven1, "/subscriptions", subscription_body()) == 409
+    assert await told(vtn.ven2, "/subscriptions", subscription_body()) == 201
+    (first, *_) = await vtn.ven1.get("/subscriptions")
+    assert await vtn.ven1.status("PUT", f"/subscriptions/{first['id']}", json=subscription_body()) == 200
+    await vtn.ven1.send("DELETE", f"/subscriptions/{first['id']}")
+    assert await told(vtn.ven1, "/subscriptions", subscription_body()) == 201

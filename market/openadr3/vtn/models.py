@@ -73,6 +73,8 @@ Instant = Annotated[str, AfterValidator(_instant)]
 Duration = Annotated[str, AfterValidator(_duration)]
 Int32 = Annotated[int, _INT32]
 Targets = Many[ShortText] | None
+SUBSCRIPTION_TARGETS_MAX = 200
+"""They are looked through at every change of a programme or event."""
 ObjectType = Literal["PROGRAM", "EVENT", "REPORT", "SUBSCRIPTION", "VEN", "RESOURCE"]
 OperationName = Literal["READ", "CREATE", "UPDATE", "DELETE"]
 
@@ -196,7 +198,7 @@ class SubscriptionRequest(Wire):
     clientName: ShortText
     programID: Maybe[ObjectId] = None
     objectOperations: Annotated[list[ObjectOperations], Field(max_length=50)]
-    targets: Targets = None
+    targets: Annotated[Targets, Field(max_length=SUBSCRIPTION_TARGETS_MAX)] = None
 
 
 class VenRequest(Wire):

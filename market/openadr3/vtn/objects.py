@@ -21,7 +21,7 @@ from market.openadr3.vtn.privacy import (
 from market.openadr3.vtn.problems import BAD_REQUEST, CONFLICT, NOT_FOUND, Problem, not_found
 from market.openadr3.vtn.queries import read_query, read_targets
 from vpp.domain.errors import Conflict, InvalidRequest, NotFound
-from vpp.domain.openadr3 import ObjectDraft, ObjectKind, StoredObject
+from vpp.domain.openadr3 import ObjectDraft, ObjectKind, ObjectQuery, StoredObject
 
 _CALLBACKS_MAX = 10
 _REFERENCES = {
@@ -30,6 +30,11 @@ _REFERENCES = {
     ObjectKind.RESOURCE: ("venID", ObjectKind.VEN, NOT_FOUND),
 }
 """What a VEN's object refers to, and the status that says there is no such thing."""
+
+
+_MOST_OF_A_VEN = {ObjectKind.SUBSCRIPTION: 50, ObjectKind.VEN: 100, ObjectKind.RESOURCE: 5000}
+_VEN_BODY_MAX_BYTES = {ObjectKind.SUBSCRIPTION: 64_000, ObjectKind.VEN: 64_000, ObjectKind.RESOURCE: 16_000}
+"""What a VEN may keep here that costs something with every request or change of others; reports do not."""
 
 
 async def list_objects(call: Call) -> Answer:
@@ -49,6 +54,7 @@ async def list_objects(call: Call) -> Answer:
 async def create_object(call: Call) -> Answer:
     """Keep a new object."""
     require_role(call.caller, call.kind)
+    await _require_room(call)
     draft = await _draft(call, None)
     stored = await _kept(call.desk.shelf.create(draft, resources=nested_drafts(call, draft)))
     return 201, await written(call, stored, None)
@@ -86,6 +92,18 @@ HANDLERS: Mapping[Action, Callable[[Call], Awaitable[Answer]]] = {
 }
 
 
+async def _require_room(call: Call) -> None:
+    """Refuse a VEN that has so many objects of a kind already; requests at once may pass it by a few."""
+    most = _MOST_OF_A_VEN.get(call.kind)
+    if most is None or not is_ven(call.caller):
+        return
+    last = ObjectQuery(
+        kind=call.kind, tenant_id=call.caller.tenant_id, client_id=call.caller.client_id, skip=most - 1, limit=1
+    )  # fmt: skip
+    if await call.desk.shelf.select(last):
+        raise Problem(CONFLICT, f"a VEN may have up to {most} {call.kind.value.lower()}s: delete one first")
+
+
 async def _of_path(call: Call) -> tuple[StoredObject, frozenset[str] | None]:
     ven_id = await call.ven_in_path()
     stored, shown = await visible(call.desk.shelf, call.caller, call.kind, call.path_id())
@@ -96,6 +114,9 @@ async def _of_path(call: Call) -> tuple[StoredObject, frozenset[str] | None]:
 
 async def _draft(call: Call, before: StoredObject | None) -> ObjectDraft:
     """Return what a body asks to be kept, with what only our VTN or business logic may say of it put right."""
+    longest = _VEN_BODY_MAX_BYTES.get(call.kind)
+    if longest is not None and is_ven(call.caller) and len(call.body) > longest:
+        raise Problem(BAD_REQUEST, f"a {call.kind.value.lower()} of a VEN may have up to {longest} bytes")
     given = given_body(call)
     if (ven_id := await call.ven_in_path()) is not None:
         given["venID"] = ven_id

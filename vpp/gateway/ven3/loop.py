@@ -17,7 +17,7 @@ import random
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import structlog
 from sqlalchemy.exc import DataError, SQLAlchemyError
@@ -107,6 +107,7 @@ class Openadr3Ven:
         self._ear = ear
         self._session = _Session()
         self._failures = 0
+        self._patient_until = datetime.min.replace(tzinfo=UTC)
 
     @property
     def ven_id(self) -> str | None:
@@ -129,7 +130,7 @@ class Openadr3Ven:
                     ring = self._wake.set
                     group.create_task(self._ear.run(lambda: self.ven_id, lambda: self.program_ids, ring))
                     listening = True
-                await self._rest(due_at, not_before=began_at + WAKE_SPACING)
+                await self._rest(due_at, not_before=max(began_at + WAKE_SPACING, self._patient_until))
 
     async def leave(self) -> None:
         """The VTN is no peer any more: its webhooks and limits end. Commitments taken are ours to the end."""
@@ -179,6 +180,7 @@ class Openadr3Ven:
         delay_s = min(longest_s, RETRY_S * 2 ** min(self._failures - 1, 10)) * self._rng.uniform(0.5, 1.0)
         if isinstance(error, PeerUnreachable) and error.retry_after_s is not None:
             delay_s = max(delay_s, min(error.retry_after_s, max(MAX_RETRY_S, longest_s)))
+            self._patient_until = self._clock.now() + timedelta(seconds=delay_s)
         log.warning("round failed", source=self.name, error=str(error), failures=self._failures, retry_s=delay_s)
         return self._clock.now() + timedelta(seconds=delay_s)
 
@@ -233,7 +235,7 @@ class Openadr3Ven:
         if any(event.program_id not in self._session.programs for event in told.events):
             found = await self._client.programs()
             self._session.programs = {program.program_id: program for program in found}
-        problem: Exception | None = None
+        problem: Exception | None = await self._miss(told)  # first: what is gone leaves room for what takes its place
         for event in await self._intake.changed(told.events, self._session.programs):
             try:
                 came = await self._intake.take(event, self._session.programs.get(event.program_id))
@@ -244,7 +246,7 @@ class Openadr3Ven:
                 async with self._store.begin() as connection:
                     await seen.note_trouble(connection, self.name, event.event_id, why=str(error))
                 problem = problem or error
-        return await self._miss(told) or await self._close(told, read_at) or problem
+        return problem or await self._close(told, read_at)
 
     async def _ask_for(self, event_id: str) -> bool | None:
         """Ask for one event and take it as it is; False where it is deleted, None where we may not know."""

@@ -6,8 +6,9 @@ created, one that leaves it was deleted, whatever was done to get there.
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import and_, func, literal, or_, select, union, union_all
+from sqlalchemy import BindParameter, and_, func, literal, or_, select, union, union_all
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import Text
@@ -102,7 +103,9 @@ async def webhook_tellings(connection: AsyncConnection, change: Change) -> list[
         .where(channels.c.tenant_id == found.tenant_id, channels.c.subscription_id.is_not(None), wanted)
         .order_by(channels.c.id)
     )
-    if found.kind not in _TARGETED:  # what belongs to a client is seen by it and by business logic only
+    if found.kind in _TARGETED:  # who asked for other targets sees nothing of it
+        query = query.where(or_(channels.c.targets.is_(None), channels.c.targets.overlap(_array(_targets(change)))))
+    else:  # what belongs to a client is seen by it and by business logic only
         query = query.where(or_(channels.c.client_id == found.client_id, peers.c.role == PeerRole.BL.value))
     rows = [row for row in await connection.execute(query) if row.revoked_at is None]
     granted = await _granted(connection, change, {row.client_id for row in rows})
@@ -190,7 +193,7 @@ async def _granted(
     if not targets or (clients is not None and not clients):
         return {}
     tenant_id = change.object.tenant_id
-    wanted = literal(sorted(targets), ARRAY(Text))
+    wanted = _array(targets)
     on_objects = select(objects.c.client_id, func.unnest(objects.c.targets).label("target")).where(
         objects.c.tenant_id == tenant_id, objects.c.kind.in_(_GRANTING), objects.c.targets.overlap(wanted)
     )
@@ -218,6 +221,10 @@ async def _granted(
     for client_id, target in await connection.execute(query):
         found.setdefault(client_id, set()).add(target)
     return {client_id: frozenset(each) for client_id, each in found.items()}
+
+
+def _array(targets: Collection[str]) -> BindParameter[Any]:
+    return literal(sorted(targets), ARRAY(Text))
 
 
 def _targets(change: Change) -> frozenset[str]:
