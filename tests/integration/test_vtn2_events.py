@@ -247,6 +247,8 @@ async def test_an_event_that_is_for_others_now_is_cancelled_for_who_had_it(store
         assert [await a.told(), await b.told()] == [[("e1", 0, "far")], []]
         await vtn.knows(await change(store, clock, event, targets=(Target(TargetKind.VEN, "b"),)))
         assert [await a.told(), await b.told()] == [[("e1", 1, "cancelled")], [("e1", 1, "far")]]
+        (gone,) = (await a.poll()).events
+        assert gone.event.targets == (Target(TargetKind.VEN, "a"),), "whose it is now is none of its business"
         assert (await a.answer("e1", 1)).code == 200
         assert await a.told() == []
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from vpp.domain.grid_event import EventStatus, GridEvent, Target
+from vpp.domain.grid_event import EventStatus, GridEvent, Target, TargetKind
 from vpp.domain.openadr2 import (
     CancelRegistration,
     DistributedEvent,
@@ -208,7 +208,8 @@ class View:
             if due and now < ven.undecided_until and delivery is not None and delivery.knows(event, status):
                 due, until = False, min(until, ven.undecided_until)
             if belongs:
-                listed.append(DistributedEvent(event=event, status=status, targets=targets))
+                told = targets or (Target(TargetKind.VEN, ven.ven_id or ""),)  # withdrawn: whose it is now is not its
+                listed.append(DistributedEvent(event=event, status=status, targets=told))
                 is_due = is_due or due
             change_at = next_change_at(event, now)
             if change_at is not None and change_at < until:
