@@ -74,10 +74,11 @@ class Bench:
     signed_sample: int = SIGNED_SAMPLE
     signed_polls: int = SIGNED_POLLS
     look_s: float = 0.4
+    settle_s: float = 8.0
 
     def settle(self, side: "Side") -> None:
         """Wait until a server has finished what it was at."""
-        settle([side.pid, *side.beside], every_s=self.look_s)
+        settle([side.pid, *side.beside], every_s=self.look_s, within_s=self.settle_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,9 @@ def run(
         with _servers(folder, urls) as there, Spoken("tests.bench.openadr.load") as load:
             bench = Bench(there, folder, load, progress)
             if quick:
-                bench = replace(bench, rounds=1, slice_s=0.3, signed_sample=4, signed_polls=100, look_s=0.1)
+                bench = replace(
+                    bench, rounds=1, slice_s=0.3, signed_sample=4, signed_polls=100, look_s=0.1, settle_s=0.3
+                )
             measured: Json = {str(fleet): _fleet(bench, fleet) for fleet in fleets}
             memory = {} if quick else _memory(bench, fleets[-1])
     finally:

@@ -41,6 +41,7 @@ async def test_a_vtn_killed_mid_event_is_started_again_and_nothing_is_lost(store
     event = await tell(store, clock, an_event("e1", clock.now() - timedelta(minutes=10)))
     settings = {
         "database_url": store.database_url, "redis_url": store.redis_url, "tenant": "t1", "var_dir": tmp_path,
+        "openadr2_vtn_connections": 10**9,
     }  # fmt: skip
 
     async def answers() -> bool:
@@ -56,6 +57,7 @@ async def test_a_vtn_killed_mid_event_is_started_again_and_nothing_is_lost(store
     arguments = ("serve", "--port", str(free_port()), "--openadr2-port", str(port))
     with vpp_process(*arguments, log=tmp_path / "serve.log", **settings) as served:
         assert await eventually(answers, STARTS_WITHIN_S), (tmp_path / "log" / "vtn.log").read_text()
+        assert "limit of open files is too low" in (tmp_path / "log" / "vtn.log").read_text()
         async with raw_ven(url, "a") as ven:
             assert await ven.told() == [("e1", 0, "active")]
             assert (await ven.answer("e1", opt_in=False)).code == 200
