@@ -66,7 +66,13 @@ def fleet_of(kw: float):  # type: ignore[no-untyped-def]
 
 
 async def take(
-    store: Store, clock: FixedClock, signal: EventSignal, *, fleet_kw: float = 1000, offset_s: float = 0
+    store: Store,
+    clock: FixedClock,
+    signal: EventSignal,
+    *,
+    fleet_kw: float = 1000,
+    offset_s: float = 0,
+    tenant_id: str = "acme",
 ) -> Commitment:
     async with store.begin() as connection:
         if not (await connection.execute(select(tenant.c.id))).first():
@@ -74,7 +80,7 @@ async def take(
         return await receive(
             connection,
             signal,
-            tenant_id="acme",
+            tenant_id=tenant_id,
             program=PlainProgram(),
             terms=TERMS,
             draw_offset_s=lambda _: offset_s,
@@ -120,6 +126,12 @@ async def test_a_version_told_again_changes_nothing(store: Store, clock: FixedCl
     assert again == first
     async with store.begin() as connection:
         assert (await connection.execute(select(func.count()).select_from(commitments))).scalar() == 1
+
+
+async def test_an_event_is_not_taken_for_that_of_another_tenant(store: Store, clock: FixedClock) -> None:
+    await take(store, clock, a_signal(500))
+    with pytest.raises(Conflict, match="another tenant's"):
+        await take(store, clock, a_signal(400, number=1), tenant_id="other")
 
 
 async def test_an_older_modification_is_ignored(store: Store, clock: FixedClock) -> None:

@@ -90,6 +90,10 @@ async def test_the_settings_name_one_more_vtn_and_its_name_is_taken(store: Store
     ven = beside.make(named)
     assert ven.name == "openadr2:utility"
     await ven.close()
+    others = vens(settings(openadr2_vtn_url="http://127.0.0.1:9/x", tenant="t2"), store, clock, HeardLog())
+    with capture_logs() as logs:
+        assert await others.peers() == []  # what is kept of it would be kept under one name with that of t1
+    assert [entry["peer"] for entry in logs] == ["utility"]
 
 
 async def test_what_a_peer_says_is_passed_on_followed_and_withdrawn_with_it(store: Store) -> None:

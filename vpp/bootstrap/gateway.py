@@ -22,7 +22,7 @@ from vpp.domain.errors import InvalidRequest
 from vpp.domain.peer import Peer, PeerRole, Protocol
 from vpp.gateway import Openadr2Ven, OptChanges, PassOn, PeerLoop, Supervisor, Telemetry, VtnTerms
 from vpp.observability import WatchedClock
-from vpp.peering import SqlMessageLog, list_peers
+from vpp.peering import SqlMessageLog, is_of_another_tenant, list_peers
 from vpp.ports import Clock, MessageLog, VenClient
 from vpp.store.engine import Store
 from vpp.store.tables.fleet import device, site
@@ -73,9 +73,13 @@ class Vens:
             found = await list_peers(
                 connection, tenant_id=self.settings.tenant, protocol=Protocol.OPENADR2, role=PeerRole.VTN
             )
-        if self.settings.openadr2_vtn_url is None:
-            return found
-        named = _from_settings(self.settings)
+            if self.settings.openadr2_vtn_url is None:
+                return found
+            named = _from_settings(self.settings)
+            protocol, tenant_id = named.protocol, named.tenant_id
+            if await is_of_another_tenant(connection, protocol=protocol, name=named.name, tenant_id=tenant_id):
+                log.error("peer ignored: another tenant's VTN has the name of VPP_OPENADR2_PEER", peer=named.name)
+                return found
         for peer in found:
             if peer.name == named.name:
                 log.error("peer ignored: VPP_OPENADR2_PEER has its name", peer=peer.name)

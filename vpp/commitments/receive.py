@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vpp.commitments import records
 from vpp.domain.commitment import Commitment, CommitmentState, TargetInterval
-from vpp.domain.errors import InvalidRequest
+from vpp.domain.errors import Conflict, InvalidRequest
 from vpp.domain.settlement import ProgramTerms
 from vpp.domain.signal import EventSignal, SignalKind
 from vpp.domain.time import Interval
@@ -63,9 +63,12 @@ async def receive(
 
     Raises:
         InvalidRequest: a cancellation of an event never seen that carries no intervals.
+        Conflict: the event is another tenant's, whose peer has the same name.
     """
     await connection.execute(select(func.pg_advisory_xact_lock(_lock_key(signal))))
     known = await records.find(connection, signal.source, signal.external_id)
+    if known is not None and known.tenant_id != tenant_id:
+        raise Conflict(f"event {signal.external_id!r} of {signal.source} is another tenant's: name its peer otherwise")
     intake = _Intake(connection, signal, program, terms, decide, clock.now())
     if known is None:
         return await intake.first(tenant_id, draw_offset_s(signal) if signal.start_tolerance_s > 0 else 0.0)

@@ -12,7 +12,7 @@ from secrets import token_hex
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Row, Select, delete, func, select, update
+from sqlalchemy import Row, Select, delete, exists, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -22,6 +22,7 @@ from vpp.peering.credentials import new_client_secret, secret_hash
 from vpp.peering.peer_rules import NewPeer, checked
 from vpp.store.tables.notifications import mqtt_login
 from vpp.store.tables.peering import peer as peers
+from vpp.store.tables.signals import heard_event
 
 PEER_CHANNEL = "vpp_peer"
 """The PostgreSQL channel on which the id of every changed peer is told."""
@@ -260,18 +261,26 @@ async def _refuse_same_certificate(connection: AsyncConnection, new: NewPeer, *,
         raise Conflict(f"the certificate {new.fingerprint} is that of {other}")
 
 
+async def is_of_another_tenant(connection: AsyncConnection, *, protocol: Protocol, name: str, tenant_id: str) -> bool:
+    """Whether a VTN above another tenant has this name, or had it and was heard.
+
+    All that is kept of one is kept under protocol and name (`openadr2:utility`), whosever peer it is.
+    """
+    theirs = exists().where(
+        peers.c.protocol == protocol.value,
+        peers.c.role == PeerRole.VTN.value,
+        peers.c.name == name,
+        peers.c.tenant_id != tenant_id,
+    )
+    heard = exists().where(heard_event.c.source == f"{protocol.value}:{name}", heard_event.c.tenant_id != tenant_id)
+    return bool((await connection.execute(select(theirs | heard))).scalar())
+
+
 async def _refuse_same_source(connection: AsyncConnection, new: NewPeer) -> None:
-    """All that is kept of a VTN above us is kept under protocol and name (`openadr2:utility`), whosever peer it is."""
     if new.role is not PeerRole.VTN:
         return
     await connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"{new.protocol.value}:{new.name}"))))
-    others = select(peers.c.id).where(
-        peers.c.protocol == new.protocol.value,
-        peers.c.role == new.role.value,
-        peers.c.name == new.name,
-        peers.c.tenant_id != new.tenant_id,
-    )
-    if (await connection.execute(others.limit(1))).first() is not None:
+    if await is_of_another_tenant(connection, protocol=new.protocol, name=new.name, tenant_id=new.tenant_id):
         raise Conflict(f"the name {new.name} is taken by another tenant: what we keep of a VTN is kept under its name")
 
 
