@@ -3,6 +3,7 @@
 Cited by docs/decisions/0002-postgresql-only.md.
 """
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from typing import Any
@@ -109,6 +110,38 @@ def test_the_ledger_is_never_undone_by_a_downgrade(database_url: str) -> None:
     with pytest.raises(Conflict, match="there is no ledger"):
         downgrade(database_url, "base")
     assert revision_of(database_url) == "0001"
+
+
+def test_reports_owed_and_events_told_before_revision_10_go_on(database_url: str) -> None:
+    part = {"start_at": "2026-08-19T19:00:00+00:00", "end_at": "2026-08-19T20:00:00+00:00", "values": []}
+    told = {"program_id": "p", "client_name": "vpp"}
+    owed = told | {"resource_name": "AGGREGATED_REPORT", "intervals": [part]}
+    downgrade(database_url, "0009")
+    engine = create_engine(driver_url(database_url))
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "insert into openadr3_report (source, event_id, name, report, made_at) "
+                "values ('s', 'e', 'r', :r, now())"
+            ),
+            {"r": json.dumps(owed)},
+        )
+        for event_id, over in (("long ago", "2 days"), ("just now", "1 hour")):
+            connection.execute(
+                text(
+                    "insert into openadr3_event_seen (source, event_id, program_id, modification_number, digest, body, "
+                    "reports, outcome, reason, first_seen_at, changed_at, missed, over_at) "
+                    "values ('s', :id, 'p', 0, '', '{}', '[]', 'in', '', now(), now(), 0, now() - cast(:over as interval))"
+                ),
+                {"id": event_id, "over": over},
+            )
+    migrate(database_url)
+    with engine.begin() as connection:
+        found = connection.execute(text("select report from openadr3_report")).scalar_one()
+        outstanding = connection.execute(text("select event_id from openadr3_event_seen where closed_at is null"))
+        assert outstanding.scalars().all() == ["just now"]
+    engine.dispose()
+    assert found == told | {"resources": [{"name": "AGGREGATED_REPORT", "intervals": [part]}]}
 
 
 async def test_a_migration_waits_five_seconds_for_a_lock_and_not_longer(store: Store, database_url: str) -> None:
