@@ -131,7 +131,8 @@ def test_reports_owed_and_events_told_before_revision_10_go_on(database_url: str
                 text(
                     "insert into openadr3_event_seen (source, event_id, program_id, modification_number, digest, body, "
                     "reports, outcome, reason, first_seen_at, changed_at, missed, over_at) "
-                    "values ('s', :id, 'p', 0, '', '{}', '[]', 'in', '', now(), now(), 0, now() - cast(:over as interval))"
+                    "values ('s', :id, 'p', 0, '', '{}', '[]', 'in', '', now(), now(), 0, "
+                    "now() - cast(:over as interval))"
                 ),
                 {"id": event_id, "over": over},
             )
