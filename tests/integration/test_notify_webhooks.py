@@ -16,7 +16,8 @@ from tests.builders_notify import TENANT, Objects, Received, Receiver, emptied_s
 from tests.clock import FixedClock
 from vpp.domain.openadr3 import OLDER_VERSION, ObjectKind
 from vpp.domain.peer import PeerRole
-from vpp.peering import list_channels
+from vpp.gateway.notify import Outbox
+from vpp.peering import NotificationQueue, Topics, create_object, list_channels
 from vpp.store.engine import Store
 from vpp.store.tables.notifications import notification, notification_channel
 
@@ -317,3 +318,18 @@ async def test_a_token_that_no_header_can_carry_is_a_failure_of_its_own_channel_
     await objects.program()
     await worker(objects.store, objects.clock).turn()
     assert [each.path for each in there.told] == ["/callback/good"]
+
+
+async def test_what_is_being_queued_keeps_nobody_from_telling_what_is(
+    store: Store, clock: FixedClock, there: Receiver
+) -> None:
+    """An MQTT session would end each time, and with enough changes nothing would ever be published."""
+    queue = NotificationQueue(Topics())
+    objects, box = Objects(store, clock, Topics()), Outbox(store, clock)
+    await subscribed(objects, there)
+    await objects.program("a")
+    draft = objects.draft(ObjectKind.PROGRAM, {"programName": "b"})
+    async with store.begin() as connection:
+        await create_object(connection, draft, at=clock.now(), changes=queue)
+        assert await box.claim_mqtt() is not None
+        assert len(await box.claim(limit=5)) == 1

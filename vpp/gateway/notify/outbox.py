@@ -100,7 +100,7 @@ class Outbox:
             .where(which, free, channels.c.next_attempt_at <= now, ~channels.c.gone)
             .order_by(channels.c.next_attempt_at, channels.c.id)
             .limit(limit)
-            .with_for_update(skip_locked=True)
+            .with_for_update(skip_locked=True, key_share=True)  # who queues for a channel does not keep us from it
             .cte("due")
         )
         statement = (
