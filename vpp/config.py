@@ -91,7 +91,7 @@ class Settings(BaseSettings):
         None, description="header in which these tell the client's certificate (PEM, quoted) or its fingerprint"
     )
     openadr2_vtn_keep_days: float = Field(
-        400.0, gt=0, description="how long our VTNs keep events after their end, reports of VENs and what VENs answered"
+        400.0, ge=2, description="how long our VTNs keep events after their end, reports of VENs and what VENs answered"
     )
     openadr2_vtn_push_public_only: bool = Field(
         False, description="push to VENs at public addresses by https only, never into private networks"
