@@ -1,30 +1,25 @@
 """Room openadr2: requests of HTTP/1.1 out of a connection's bytes, and answers to bytes. Called by `door`.
 
-Strict, because a proxy before us must not read a request otherwise than we do: lines end in CR LF, a body has one
-length, told one way. Nothing is kept beyond the bounds below, however the bytes arrive.
+llhttp (by httptools) reads them, and strictly, because a proxy before us must not read a request otherwise than we
+do. Ours are the bounds: nothing is kept beyond them, however the bytes arrive.
 """
 
-import re
+from collections import deque
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
-MAX_HEAD_BYTES = 24_576
-"""Request line and fields together; a client certificate in PEM fits in."""
+import httptools
+
+MAX_HEAD_BYTES = 32_768
+"""Request line and fields together, with what came in one piece before them; a client certificate in PEM fits in."""
 MAX_FIELDS = 100
 MAX_CHUNKS = 4096
 """Of one body: each costs as much time as a message."""
-_MAX_SIZE_LINE = 16
-
-_FIELD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*\r\n"
-_METHODS = "GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS"
-_TARGET = r"/[!-~]{0,2000}|https?://[!-~]{1,2000}"
-_HEAD = re.compile(rf"({_METHODS}) ({_TARGET}) HTTP/1\.([01])\r\n((?:{_FIELD})*)\r\n")
-_LENGTH = re.compile(r"[0-9]{1,12}")
-_CHUNK = re.compile(rb"[0-9A-Fa-f]{1,8}")
-_END = b"\r\n\r\n"
+_PIECE_BYTES = 8192
+"""Read at once; the bound of a head is looked at after each."""
 _PHRASES = {each.value: each.phrase for each in HTTPStatus}
 _MORE_MAY_COME, _THE_LAST = "\r\n", "Connection: close\r\n\r\n"
 
@@ -96,25 +91,32 @@ class RequestReader:
         max_body_bytes: of one request.
     """
 
-    __slots__ = ("_body", "_bytes", "_chunks", "_length", "_max_body_bytes", "_request")
+    __slots__ = (
+        "_body", "_chunks", "_fields", "_found", "_head_bytes", "_in_head", "_max_body_bytes", "_number_of_fields",
+        "_parser", "_refusal", "_request", "_target",
+    )  # fmt: skip
 
     def __init__(self, max_body_bytes: int) -> None:
         self._max_body_bytes = max_body_bytes
-        self._bytes = bytearray()
+        self._parser = httptools.HttpRequestParser(self)
+        self._found: deque[Request] = deque()
+        self._refusal: Unreadable | None = None
+        self._in_head = False
+        self._head_bytes = self._number_of_fields = self._chunks = 0
+        self._target = b""
+        self._fields: dict[str, str] = {}
         self._request: Request | None = None  # whose body has not all come yet
-        self._length: int | None = None  # of that body, None where it comes in chunks
         self._body = bytearray()
-        self._chunks = 0
 
     @property
     def held_bytes(self) -> int:
         """How much has come that was not given yet."""
-        return len(self._bytes) + len(self._body)
+        return self._head_bytes + len(self._body) + sum(len(each.body) for each in self._found)
 
     @property
     def has_begun(self) -> bool:
-        """Whether part of a request has come."""
-        return self._request is not None or bool(self._bytes)
+        """Whether part of a request has come, or one that was not given yet."""
+        return self._in_head or self._request is not None or bool(self._found)
 
     @property
     def awaits_body(self) -> bool:
@@ -127,8 +129,10 @@ class RequestReader:
         return self._request is not None and self._request.fields.pop("expect", "").lower() == "100-continue"
 
     def feed(self, data: bytes) -> None:
-        """Take what has come."""
-        self._bytes += data
+        """Take what has come; nothing more once it was no request."""
+        for begin in range(0, len(data), _PIECE_BYTES):
+            if self._refusal is None:
+                self._feed(data[begin : begin + _PIECE_BYTES])
 
     def next(self) -> Request | None:
         """Return the next request that has come whole, None where there is none yet.
@@ -136,109 +140,100 @@ class RequestReader:
         Raises:
             Unreadable: what comes is no request, or beyond our bounds.
         """
-        if self._request is None:
-            self._request = self._head()
-        request = self._request
-        if request is None:
-            return None
-        body = self._whole() if self._length is not None else self._chunked()
-        if body is None:
-            return None
-        request.body, self._request = body, None
-        return request
-
-    def _head(self) -> Request | None:
-        if self._bytes.startswith(b"\r\n"):  # some clients end a body with a line end that is not counted
-            del self._bytes[:2]
-        end = self._bytes.find(_END, 0, MAX_HEAD_BYTES)
-        if end < 0:
-            if len(self._bytes) >= MAX_HEAD_BYTES:
-                raise Unreadable(431, f"a head of more than {MAX_HEAD_BYTES} bytes")
-            return None
-        request, self._length = _read_head(self._bytes[: end + 4].decode("latin-1"))
-        if self._length is not None and self._length > self._max_body_bytes:
-            raise Unreadable(413, f"a body of {self._length} bytes")
-        del self._bytes[: end + 4]
-        return request
-
-    def _whole(self) -> bytes | None:
-        length = self._length or 0
-        if len(self._bytes) < length:
-            return None
-        body = bytes(self._bytes[:length])
-        del self._bytes[:length]
-        return body
-
-    def _chunked(self) -> bytes | None:
-        while (end := self._bytes.find(b"\r\n", 0, _MAX_SIZE_LINE)) >= 0:
-            if _CHUNK.fullmatch(self._bytes, 0, end) is None:
-                raise Unreadable(400, "a chunk without a size, or with more than that")
-            size = int(self._bytes[:end], 16)
-            if size == 0:
-                return self._end_of_chunks(end)
-            if len(self._body) + size > self._max_body_bytes or self._chunks == MAX_CHUNKS:
-                raise Unreadable(413, "a body of too many bytes or chunks")
-            stop = end + 2 + size
-            if len(self._bytes) < stop + 2:
-                return None
-            if self._bytes[stop : stop + 2] != b"\r\n":
-                raise Unreadable(400, "a chunk that is not as long as it says")
-            self._body += self._bytes[end + 2 : stop]
-            del self._bytes[: stop + 2]
-            self._chunks += 1
-        if len(self._bytes) >= _MAX_SIZE_LINE:
-            raise Unreadable(400, "a chunk without a size")
+        if self._found:
+            return self._found.popleft()
+        if self._refusal is not None:
+            raise self._refusal
         return None
 
-    def _end_of_chunks(self, begin: int) -> bytes | None:
-        """Take the end of the last chunk, whose line ends at `begin`; nobody has a use for fields after it."""
-        if len(self._bytes) < begin + len(_END):
-            return None
-        if not self._bytes.startswith(_END, begin):
-            raise Unreadable(400, "fields after the last chunk, which are not taken")
-        body = bytes(self._body)
-        del self._bytes[: begin + len(_END)]
-        self._body, self._chunks = bytearray(), 0
-        return body
+    def _feed(self, piece: bytes) -> None:
+        try:
+            self._parser.feed_data(piece)
+        except httptools.HttpParserUpgrade as stopped:  # after a head; we go on without what it offers
+            again = self._head_without_offer() + piece[stopped.args[0] :]
+            self._parser = httptools.HttpRequestParser(self)
+            self._feed(again)
+        except httptools.HttpParserError as error:
+            self._refusal = self._refusal or Unreadable(400, f"no request of HTTP/1.1: {error}")
+        if self._in_head:
+            self._head_bytes += len(piece)
+            if self._head_bytes > MAX_HEAD_BYTES and self._refusal is None:
+                self._refusal = Unreadable(431, f"a head of more than {MAX_HEAD_BYTES} bytes")
 
+    def _head_without_offer(self) -> bytes:
+        method, target = self._parser.get_method().decode(), self._target.decode("latin-1")
+        fields = "".join(f"{name}: {told}\r\n" for name, told in self._fields.items() if name != "upgrade")
+        return f"{method} {target} HTTP/{self._parser.get_http_version()}\r\n{fields}\r\n".encode("latin-1")
 
-def _read_head(head: str) -> tuple[Request, int | None]:
-    """Return a request without its body, and how long that is: None where it comes in chunks."""
-    match = _HEAD.fullmatch(head)
-    if match is None:
-        raise Unreadable(400, "a head that is none of HTTP/1.1")
-    method, target, minor, lines = match.groups()
-    fields: dict[str, str] = {}
-    found = lines.split("\r\n")
-    if len(found) > MAX_FIELDS:
-        raise Unreadable(431, f"more than {MAX_FIELDS} fields")
-    for line in found[:-1]:
-        name, _, value = line.partition(":")
-        name, value = name.lower(), value.strip(" \t")
-        fields[name] = f"{fields[name]}, {value}" if name in fields else value
-    asked = fields.get("connection", "").lower()
-    keeps_alive = minor == "1" and "close" not in [each.strip() for each in asked.split(",")]
-    return Request(method, _path(target), fields, keeps_alive), _body_length(fields, minor)
+    def _refuse(self, status: int, reason: str) -> Unreadable:
+        """Remember why: the parser replaces what its callbacks raise by an error of its own."""
+        self._refusal = Unreadable(status, reason)
+        return self._refusal
 
+    def on_message_begin(self) -> None:
+        """Called by the parser, as all below."""
+        self._in_head, self._head_bytes, self._number_of_fields, self._chunks = True, 0, 0, 0
+        self._target, self._fields, self._body = b"", {}, bytearray()
 
-def _path(target: str) -> str:
-    try:
-        path = target.partition("?")[0] if target[0] == "/" else urlsplit(target).path
-    except ValueError as error:
-        raise Unreadable(400, "a target that is no address") from error
-    return unquote(path) if "%" in path else path
+    def on_url(self, part: bytes) -> None:
+        """Take a part of the request's target."""
+        self._target += part
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a field of the head. One that follows the body is refused: it would pass for what a proxy told."""
+        if not self._in_head:
+            raise self._refuse(400, "fields after the last chunk, which are not taken")
+        self._number_of_fields += 1
+        if self._number_of_fields > MAX_FIELDS:
+            raise self._refuse(431, f"more than {MAX_FIELDS} fields")
+        key, told = name.decode("latin-1").lower(), value.decode("latin-1").strip(" \t")
+        before = self._fields.get(key)
+        self._fields[key] = told if before is None else f"{before}, {told}"
 
-def _body_length(fields: dict[str, str], minor: str) -> int | None:
-    length, coding = fields.get("content-length"), fields.get("transfer-encoding")
-    if coding is None:
-        if length is None:
-            return 0
-        if _LENGTH.fullmatch(length) is None:
-            raise Unreadable(400, "a Content-Length that is no number")
-        return int(length)
-    if length is not None or minor == "0":
-        raise Unreadable(400, "a body whose length is told in two ways")
-    if coding.lower() != "chunked":
-        raise Unreadable(501, "a Transfer-Encoding other than chunked")
-    return None
+    def on_headers_complete(self) -> None:
+        """Know how the body comes."""
+        parser, fields, self._in_head = self._parser, self._fields, False
+        coding = fields.get("transfer-encoding")
+        if coding is not None and coding.lower() != "chunked":
+            raise self._refuse(501, "a Transfer-Encoding other than chunked")
+        version = parser.get_http_version()
+        if version not in ("1.0", "1.1"):
+            raise self._refuse(505, f"HTTP/{version}")
+        if coding is not None and version == "1.0":
+            raise self._refuse(400, "chunks, which came with HTTP/1.1")
+        method = parser.get_method().decode()
+        if method == "CONNECT":
+            raise self._refuse(405, "no proxy")
+        length = int(fields.get("content-length", "0"))
+        if length > self._max_body_bytes:
+            raise self._refuse(413, f"a body of {length} bytes")
+        self._request = Request(method, self._path(), fields, parser.should_keep_alive())
+
+    def on_chunk_header(self) -> None:
+        """One more chunk comes."""
+        self._chunks += 1
+        if self._chunks > MAX_CHUNKS:
+            raise self._refuse(413, "a body of too many chunks")
+
+    def on_body(self, part: bytes) -> None:
+        """Take a part of the body."""
+        self._body += part
+        if len(self._body) > self._max_body_bytes:
+            raise self._refuse(413, f"a body of more than {self._max_body_bytes} bytes")
+
+    def _path(self) -> str:
+        target = self._target
+        if not target.startswith(b"/"):
+            try:
+                target = httptools.parse_url(target).path or b"/"
+            except httptools.HttpParserInvalidURLError as error:
+                raise self._refuse(400, "a target that is no address") from error
+        path = target.partition(b"?")[0].decode("latin-1")
+        return unquote(path) if "%" in path else path
+
+    def on_message_complete(self) -> None:
+        """Have a request whole."""
+        request = self._request
+        if request is not None and not self._parser.should_upgrade():
+            request.body, self._request, self._body = bytes(self._body), None, bytearray()
+            self._found.append(request)
