@@ -175,6 +175,6 @@ def kind_of(message: Openadr2Message) -> str:
     return name_of(type(message))
 
 
-def name_of(kind: type[Openadr2Message]) -> str:
+def name_of(kind: type) -> str:
     """Return the name on the wire of messages of a kind."""
     return _WRITERS[kind][0]

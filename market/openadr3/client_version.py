@@ -49,4 +49,6 @@ async def found_out(wire: Wire, url: str) -> Place:
         answer = await wire.send("GET", f"{place.base_url}/programs")
         if answer.status in (200, 401, 403):
             return place
-    raise PeerUnreachable(f"{base} answers neither as OpenADR 3.1.0 nor as 3.0.1; set the peer's version and URL")
+    raise PeerUnreachable(
+        f"{base} answers neither as OpenADR 3.1.0 nor as 3.0.1: give its address to the end, as {base}/openadr3/3.1.0"
+    )

@@ -195,7 +195,7 @@ async def test_the_version_is_found_out(clock: FixedClock, version: str, suffix:
 async def test_an_address_without_a_vtn_says_what_to_set(clock: FixedClock) -> None:
     transport = httpx.MockTransport(lambda request: httpx.Response(404))
     async with client_of(clock, "https://vtn.example", transport=transport) as client:
-        with pytest.raises(PeerUnreachable, match="set the peer's version and URL"):
+        with pytest.raises(PeerUnreachable, match="give its address to the end"):
             await client.programs()
 
 

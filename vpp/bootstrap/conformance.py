@@ -51,7 +51,7 @@ async def with_profile(vtn: VtnUnderTest) -> VtnUnderTest:
     named = [profile for profile in PROFILES if profile in vtn.url]
     profile = vtn.profile or (named[-1] if named else "")
     try:
-        async with httpx.AsyncClient(verify=_context(vtn), timeout=vtn.timeout_s, trust_env=False) as http:
+        async with httpx.AsyncClient(verify=vtn.tls_context(), timeout=vtn.timeout_s, trust_env=False) as http:
             if profile:
                 await _reach(http, vtn.url)
             return replace(vtn, profile=profile or await _answered(http, vtn.url))
@@ -59,13 +59,6 @@ async def with_profile(vtn: VtnUnderTest) -> VtnUnderTest:
         raise InvalidRequest("--vtn", vtn.url, "an address as https://vtn.example/openadr3/3.1.0") from error
     except (httpx.HTTPError, OSError) as error:
         raise NotReady(_unreachable(vtn.url, error)) from error
-
-
-def _context(vtn: VtnUnderTest) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=str(vtn.ca) if vtn.ca else None)
-    if vtn.cert is not None:
-        context.load_cert_chain(str(vtn.cert), None if vtn.key is None else str(vtn.key))
-    return context
 
 
 async def _reach(http: httpx.AsyncClient, url: str) -> None:

@@ -5,13 +5,14 @@ A check returns a sentence about what it found, or raises `Failed` or `Skipped` 
 """
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from vpp.domain.errors import VppError
+from vpp.domain.errors import NotReady, VppError
 
 SessionType = TypeVar("SessionType")
 CHECK_WITHIN_EXCHANGES = 12
@@ -99,6 +100,20 @@ class VtnUnderTest:
     sign: bool = False
     timeout_s: float = 10.0
     within_s: float = WITHIN_S
+
+    def tls_context(self) -> ssl.SSLContext:
+        """Return how we speak TLS with it: with our certificate, believing its authority or the system's.
+
+        Raises:
+            NotReady: a file cannot be used.
+        """
+        try:
+            context = ssl.create_default_context(cafile=str(self.ca) if self.ca else None)
+            if self.cert is not None:
+                context.load_cert_chain(str(self.cert), None if self.key is None else str(self.key))
+        except OSError as error:
+            raise NotReady(f"certificate {self.cert}, key {self.key}, authority {self.ca}: {error}") from error
+        return context
 
 
 async def run_checks(

@@ -128,7 +128,8 @@ class Session2:
         except (httpx.HTTPError, TimeoutError, ssl.SSLError) as error:
             hung_up = isinstance(error, httpx.RemoteProtocolError | httpx.ReadError)
             hint = "; it may want a certificate: --cert and --key" if hung_up and self.vtn.cert is None else ""
-            raise Failed(f"{asked} was not answered: {type(error).__name__} {error}{hint}") from error
+            said = f"{type(error).__name__} {error}".rstrip()
+            raise Failed(f"{asked} was not answered: {said}{hint}") from error
         answer = _read(asked, request_id, reply, bytes(content))
         if keep:
             self.answers.append(answer)
@@ -181,20 +182,14 @@ async def opened(vtn: VtnUnderTest, clock: Clock) -> AsyncIterator[Session2]:
     Raises:
         NotReady: a certificate or key cannot be used.
     """
-    try:
-        context = ssl.create_default_context(cafile=str(vtn.ca) if vtn.ca else None)
-        if vtn.cert is not None:
-            context.load_cert_chain(str(vtn.cert), None if vtn.key is None else str(vtn.key))
-        signer = None
-        if vtn.cert is not None and vtn.key is not None:
-            signer = Signer(vtn.cert.read_bytes(), vtn.key.read_bytes(), clock=clock)
-    except (OSError, ssl.SSLError) as error:
-        raise NotReady(f"certificate {vtn.cert}, key {vtn.key}, authority {vtn.ca}: {error}") from error
-    if vtn.sign and signer is None:
-        raise NotReady("--sign: give the certificate and key to sign with")
+    context, signer = vtn.tls_context(), None
+    if vtn.sign:
+        if vtn.cert is None or vtn.key is None:
+            raise NotReady("--sign: give the certificate and key to sign with")
+        signer = Signer(vtn.cert.read_bytes(), vtn.key.read_bytes(), clock=clock)
     headers = {"accept-encoding": "identity"}
     async with httpx.AsyncClient(verify=context, timeout=vtn.timeout_s, trust_env=False, headers=headers) as http:
-        session = Session2(vtn, http, signer if vtn.sign else None, clock)
+        session = Session2(vtn, http, signer, clock)
         try:
             yield session
         finally:

@@ -17,7 +17,6 @@ from uuid import uuid4
 import httpx
 
 from vpp.domain.conformance import ClientCredential, Failed, Skipped, VtnUnderTest
-from vpp.domain.errors import NotReady
 from vpp.domain.openadr3 import OLDER_VERSION
 from vpp.ports import Clock
 
@@ -249,13 +248,7 @@ async def opened(vtn: VtnUnderTest, clock: Clock) -> AsyncIterator[Session3]:
     Raises:
         NotReady: a certificate or key cannot be used.
     """
-    try:
-        context = ssl.create_default_context(cafile=str(vtn.ca) if vtn.ca else None)
-        if vtn.cert is not None:
-            context.load_cert_chain(str(vtn.cert), None if vtn.key is None else str(vtn.key))
-    except (OSError, ssl.SSLError) as error:
-        raise NotReady(f"certificate {vtn.cert}, key {vtn.key}, authority {vtn.ca}: {error}") from error
-    async with httpx.AsyncClient(verify=context, timeout=vtn.timeout_s, trust_env=False) as http:
+    async with httpx.AsyncClient(verify=vtn.tls_context(), timeout=vtn.timeout_s, trust_env=False) as http:
         session = Session3(vtn, http, clock)
         try:
             yield session
