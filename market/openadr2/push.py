@@ -20,6 +20,7 @@ MAX_ANSWER_BYTES = 1_000_000
 _SERVICE_OF = {
     "oadrDistributeEvent": "EiEvent",
     "oadrCreateReport": "EiReport",
+    "oadrCreatedReport": "EiReport",
     "oadrCancelReport": "EiReport",
     "oadrRegisterReport": "EiReport",
     "oadrUpdateReport": "EiReport",

@@ -128,6 +128,15 @@ async def test_an_event_is_told_modified_before_and_during_and_cancelled(store: 
     assert (answer.opt_in, answer.answered_modification, answer.code) == (False, 3, 200)
 
 
+@pytest.mark.conformance("2.0b", "EiReport", "VTN as the reporting end: offers", peer="openleadr client 0.5.36")
+async def test_reports_we_offer_are_acknowledged_by_a_client_that_takes_none(store: Store, clock: FixedClock) -> None:
+    peer = await add_ven(store, clock, "a", config={"offer_reports": True})
+    async with running_vtn(store, clock) as vtn, living(vtn.url) as client:
+        await client.poll()
+        assert ("out", "oadrRegisterReport", "200") in vtn.notes.kinds
+        assert vtn.desk.room.view.vens[peer.id].queue == [], "it was answered"
+
+
 @pytest.mark.conformance("2.0b", "EiReport", "VTN: the whole life of a report", peer="openleadr client 0.5.36")
 @pytest.mark.parametrize("once", [True, False])
 async def test_a_report_is_offered_asked_for_and_sent(store: Store, clock: FixedClock, once: bool) -> None:

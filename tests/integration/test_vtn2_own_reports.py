@@ -207,10 +207,11 @@ async def test_a_ven_that_asks_is_told_what_we_hold_of_its_own_reports_and_refus
             demand("r1", "nobodys", P1), demand("r2", USAGE, "ven"), demand("r3", USAGE, "p1"),
             demand("r4", HISTORY, P1), history("r5", NOON, HOUR), history("r6", NOON - timedelta(days=500), HOUR),
             demand("r7", USAGE, P1, granularity=timedelta(seconds=1), back=HOUR),
+            demand("r9", STATUS, "ven", back=timedelta(seconds=59)),
         ]  # fmt: skip
         answer = await site.asks(*wrong, demand("r8", USAGE, P1))
         assert (answer.response.code, answer.pending) == (REPORT_NOT_SUPPORTED, ("r8",))
-        assert all(f"r{n}: " in answer.response.description for n in range(1, 8))
+        assert all(f"r{n}: " in answer.response.description for n in (*range(1, 8), 9))
         assert await site.hears() == [], "nothing was received of it yet, and a report that ends says so"
         assert await site.hears() is None
         many = [demand(f"n{n}", USAGE, P1, back=HOUR) for n in range(MAX_STANDING + 1)]

@@ -53,6 +53,7 @@ class Catalogue:
         history_step: what a granularity of zero means for a history; zero: values as they are held.
         history_kept: how far back a history goes.
         max_history: values a history has at most; None: any number.
+        min_back: how often a report is sent at most, zero aside.
     """
 
     reports: Mapping[str, tuple[str, tuple[str, ...]]]
@@ -60,6 +61,7 @@ class Catalogue:
     history_step: timedelta
     history_kept: timedelta
     max_history: int | None = None
+    min_back: timedelta = timedelta(0)
 
 
 OURS = Catalogue(
@@ -172,6 +174,8 @@ def _timing(demand: ReportDemand, name: str, catalogue: Catalogue) -> tuple[floa
         raise InvalidRequest("granularity", f"{granularity_s:g} s", f"{least} to {longest}")
     if back_s > MAX_PERIOD_S:
         raise InvalidRequest("reportBackDuration", f"{back_s:g} s", "a year at most")
+    if 0 < back_s < catalogue.min_back.total_seconds():
+        raise InvalidRequest("reportBackDuration", f"{back_s:g} s", f"{catalogue.min_back} at least")
     return granularity_s, max(back_s, granularity_s)
 
 

@@ -81,4 +81,5 @@ def _catalogue(offers: Iterable[ReportOffer], kept: timedelta) -> Catalogue:
         sampling=SAMPLING,
         history_step=timedelta(0),
         history_kept=kept,
+        min_back=SAMPLING[0],
     )

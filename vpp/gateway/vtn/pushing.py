@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from vpp.domain.errors import CallerForbidden, InvalidRequest, NotReady, PeerError
-from vpp.domain.openadr2 import Acknowledge, Openadr2Caller, Openadr2Message
+from vpp.domain.openadr2 import Acknowledge, CreatedReports, Openadr2Caller, Openadr2Message
 from vpp.gateway.vtn.desk import VtnDesk
 from vpp.gateway.vtn.metrics import PUSHES
 from vpp.gateway.vtn.polling import is_quiet, next_message
@@ -157,8 +157,11 @@ class PushLoop:
 
     async def _take(self, ven: Ven, answer: Openadr2Message) -> None:
         """Treat what came back as what the VEN would have sent after a poll."""
-        if not isinstance(answer, Acknowledge):
-            await self._desk.answer(answer, Openadr2Caller(fingerprint=ven.peer.fingerprint, called=True))
+        if isinstance(answer, Acknowledge):
+            return
+        reply = await self._desk.answer(answer, Openadr2Caller(fingerprint=ven.peer.fingerprint, called=True))
+        if isinstance(reply, CreatedReports):  # it asked for reports in its answer to our offer
+            await self._send(ven, reply)
 
     def _put_off(self, peer_id: str, generation: int) -> None:
         now, before = self._room.clock.now(), self._waits.get(peer_id)
