@@ -82,6 +82,7 @@ def _tolerated(service: Service, peer_id: str) -> dict[str, set[str]]:
     page = service.api("GET", f"/api/v1/peers/messages?peer={peer_id}&direction=in&limit=100")
     found: dict[str, set[str]] = {}
     for each in page["items"]:
-        names = each["summary"].removeprefix("tolerated: ").split(", ") if each["summary"] else []
-        found.setdefault(each["kind"], set()).update(names)
+        parts = each["summary"].split("; ")
+        names = (part.removeprefix("tolerated: ").split(", ") for part in parts if part.startswith("tolerated: "))
+        found.setdefault(each["kind"], set()).update(*names)
     return found

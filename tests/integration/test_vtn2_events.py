@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -22,7 +23,7 @@ from tests.builders_vtn2 import (
     withdraw,
 )
 from tests.clock import FixedClock
-from vpp.domain.grid_event import Target, TargetKind
+from vpp.domain.grid_event import Series, SeriesInterval, SeriesType, Target, TargetKind
 from vpp.domain.openadr2 import (
     INVALID_ID,
     OUT_OF_SEQUENCE,
@@ -237,6 +238,29 @@ async def test_targets_choose_vens_by_id_group_resource_and_party_and_name_nobod
     assert told_b["both"] == (Target(TargetKind.VEN, "b"),)
     assert told_a["resource"] == (Target(TargetKind.RESOURCE, "r1"),)
     assert told_a["all"] == (Target(TargetKind.VEN, "a"),)
+
+
+@pytest.mark.conformance("2.0b", "EiEvent", "VTN: currentValue of a SIMPLE signal")
+async def test_the_value_in_force_is_told_of_simple_signals_and_never_an_old_one(
+    store: Store, clock: FixedClock
+) -> None:
+    await add_ven(store, clock, "a")
+    start_at = clock.now() + HOUR
+    parts = tuple(
+        SeriesInterval(start_at=start_at + n * HOUR, duration=HOUR, values=(level,), uid=str(n))
+        for n, level in enumerate((1.0, 3.0))
+    )
+    simple = Series(series_id="s0", type=SeriesType.SIMPLE, name="SIMPLE/level", intervals=parts)
+    power = replace(an_event("x", start_at, 5.0, 7.0).series[0], current=5.0)  # as it stood when it was passed on
+    await tell(store, clock, an_event("e1", start_at, 5.0, 7.0, series=(simple, power)))
+
+    async with running_vtn(store, clock) as vtn, raw_ven(vtn.url, "a") as ven:
+        said = []
+        for _ in range(3):
+            (told,) = (await ven.poll()).events
+            said.append((told.status.value, *(series.current for series in told.event.series)))
+            clock.advance(timedelta(minutes=70))
+    assert said == [("far", 0.0, None), ("active", 1.0, 5.0), ("active", 3.0, 7.0)]
 
 
 async def test_an_event_that_is_for_others_now_is_cancelled_for_who_had_it(store: Store, clock: FixedClock) -> None:

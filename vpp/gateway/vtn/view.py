@@ -19,6 +19,7 @@ from vpp.domain.openadr2 import (
     RequestReregistration,
 )
 from vpp.domain.peer import Peer
+from vpp.gateway.vtn.current import Currents, currents_at, with_currents
 from vpp.gateway.vtn.delivery import Delivery, next_change_at, to_tell
 from vpp.gateway.vtn.matching import ANYBODY, Addressee, Key, addressee, keys_of
 
@@ -134,6 +135,7 @@ class View:
         self._by_fingerprint: dict[str, Ven] = {}
         self._by_party_id: dict[str, Ven] = {}
         self._index: dict[Key, set[str]] = {}
+        self._told: dict[str, tuple[GridEvent, Currents, GridEvent]] = {}
 
     def set_vens(self, vens: Iterable[Ven]) -> None:
         """Replace all VENs."""
@@ -169,6 +171,7 @@ class View:
         if new == self.events:
             return
         self.events, self._index, self._mute = new, {}, set()
+        self._told = {event_id: told for event_id, told in self._told.items() if event_id in new}
         for event in new.values():
             self._enter(event)
         self.generation += 1
@@ -209,7 +212,7 @@ class View:
                 due, until = False, min(until, ven.undecided_until)
             if belongs:
                 told = targets or (Target(TargetKind.VEN, ven.ven_id or ""),)  # withdrawn: whose it is now is not its
-                listed.append(DistributedEvent(event=event, status=status, targets=told))
+                listed.append(DistributedEvent(event=self._as_told(event, status, now), status=status, targets=told))
                 is_due = is_due or due
             change_at = next_change_at(event, now)
             if change_at is not None and change_at < until:
@@ -217,6 +220,16 @@ class View:
         if len(listed) > 1:
             listed.sort(key=_rank)
         return Listing(tuple(listed), is_due, until)
+
+    def _as_told(self, event: GridEvent, status: EventStatus, now: datetime) -> GridEvent:
+        """The event with its values in force; the same object for all VENs, whose XML is then made once."""
+        currents = currents_at(event, status, now)
+        if all(current == series.current for current, series in zip(currents, event.series, strict=True)):
+            return event
+        known = self._told.get(event.event_id)
+        if known is None or known[0] is not event or known[1] != currents:
+            known = self._told[event.event_id] = (event, currents, with_currents(event, currents))
+        return known[2]
 
     def concerns(self, ven: Ven, event_id: str) -> bool:
         """Whether the event is, or was told as, one of this VEN's."""
