@@ -19,6 +19,7 @@ from prometheus_client import Gauge
 
 from market.openadr2.http1 import Answer, Request, RequestReader, Unreadable
 from vpp.domain.errors import NotReady
+from vpp.ports import Clock
 
 BACKLOG = 1024
 HANDSHAKE_WITHIN_S = 10.0
@@ -65,8 +66,10 @@ class Door:
         unreadable: makes the answer to a request that cannot be read, or would be beyond our bounds.
     """
 
-    def __init__(self, handler: Handler, limits: DoorLimits, *, unreadable: Callable[[Unreadable], Answer]) -> None:
-        self.handler, self.limits, self.unreadable = handler, limits, unreadable
+    def __init__(
+        self, handler: Handler, limits: DoorLimits, clock: Clock, *, unreadable: Callable[[Unreadable], Answer]
+    ) -> None:
+        self.handler, self.limits, self.clock, self.unreadable = handler, limits, clock, unreadable
         self.long_bodies = 0
         self.now_s = time.monotonic
         self.stopping = False
@@ -306,14 +309,16 @@ class Connection(asyncio.Protocol):
     def _say(self, request: Request, answer: Answer) -> None:
         keeps_alive = request.keeps_alive and not answer.closes and not self._door.stopping
         head_only = request.method == "HEAD"
-        self.transport.write(answer.to_bytes(keeps_alive=keeps_alive, at_s=time.time(), head_only=head_only))
+        self.transport.write(
+            answer.to_bytes(keeps_alive=keeps_alive, at_s=self._door.clock.now().timestamp(), head_only=head_only)
+        )
         if not keeps_alive:
             self._end()
 
     def _refuse(self, error: Unreadable) -> None:
         """Say what is wrong, and read no more of it than it takes for the client to notice."""
         answer = self._door.unreadable(error)
-        self.transport.write(answer.to_bytes(keeps_alive=False, at_s=time.time()))
+        self.transport.write(answer.to_bytes(keeps_alive=False, at_s=self._door.clock.now().timestamp()))
         self._ending = True
         self._long(False)
         self._reader = RequestReader(0)  # what came of it is of no use

@@ -154,7 +154,7 @@ class Openadr2Vtn:
         self._elapsed_s = elapsed_s
         self._paths = frozenset(f"{options.prefix}/{service}" for service in SERVICES)
         self._under_way = 0
-        self._door = Door(self._handle, _door_limits(options), unreadable=self._unreadable)
+        self._door = Door(self._handle, _door_limits(options), clock, unreadable=self._unreadable)
 
     @property
     def port(self) -> int:

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 from market.openadr2.door import AHEAD_BYTES, Connection, Door, DoorLimits
 from market.openadr2.http1 import Answer, Request, Unreadable
 from tests.builders_processes import eventually
+from tests.clock import FixedClock
 from vpp.bootstrap.bounded_http import HttpBounds, bounded_http
 from vpp.bootstrap.connections import OWN_FILES, room_for
 
@@ -53,7 +54,7 @@ def refusal(error: Unreadable) -> Answer:
 @asynccontextmanager
 async def listening(**limits: Any) -> AsyncIterator[tuple[Door, Handler]]:
     handler = Handler()
-    door = Door(handler, replace(LIMITS, **limits), unreadable=refusal)
+    door = Door(handler, replace(LIMITS, **limits), FixedClock(), unreadable=refusal)
     await door.start(host="127.0.0.1", port=0, tls=None)
     try:
         yield door, handler
