@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import insert
@@ -20,14 +21,15 @@ from tests.builders_portal import NOW, add_account, browser, portal, signed_in
 from tests.clock import FixedClock
 from tests.integration.test_portal_pages import Inline
 from vpp.config import Settings
+from vpp.domain.openadr2 import PointOffer, ReportDemand, ReportOffer
 from vpp.domain.peer import Direction, Peer, PeerRole, Protocol
-from vpp.peering import OwnAuthority, SqlMessageLog, certificate_fingerprint, list_peers
+from vpp.peering import OwnAuthority, SqlMessageLog, add_demand, certificate_fingerprint, list_peers
 from vpp.portal import create_token
 from vpp.store.engine import Store
 from vpp.store.tables.accounts import tenant
 from vpp.store.tables.gateway import openadr2_registration
 from vpp.store.tables.notifications import notification_channel
-from vpp.store.tables.openadr2_vtn import vtn2_registration
+from vpp.store.tables.openadr2_vtn import vtn2_registration, vtn2_report_offer
 
 PEERS = "/operator/peers"
 MESSAGES = "/operator/messages"
@@ -319,7 +321,7 @@ async def test_a_machine_adds_changes_reads_and_ends_peers(store: Store, clock: 
         assert (await client.get(api, params={"revoked": "true"})).json()["total"] == 1
 
 
-async def test_a_registered_vtn_above_us_is_shown_so(store: Store, app: FastAPI) -> None:
+async def test_a_registered_vtn_above_us_is_shown_so_with_the_reports_it_offers(store: Store, app: FastAPI) -> None:
     peer, _ = await stored_peer(
         store, "utility", protocol=Protocol.OPENADR2, role=PeerRole.VTN, url="https://vtn.example"
     )
@@ -329,5 +331,25 @@ async def test_a_registered_vtn_above_us_is_shown_so(store: Store, app: FastAPI)
                 source="openadr2:utility", ven_id="v", registration_id="r", poll_interval_s=10, registered_at=NOW
             )
         )
+        point = PointOffer(r_id="spec/p1", report_type="usage", reading_type="Direct Read", unit="kW")
+        offer = ReportOffer(
+            specifier_id="vpp-received-history", name="METADATA_HISTORY_USAGE", points=(point,), created_at=NOW
+        )
+        await connection.execute(
+            insert(vtn2_report_offer).values(
+                peer_id=peer.id, specifier_id=offer.specifier_id, offer=msgspec.to_builtins(offer), offered_at=NOW
+            )
+        )
+        demand = ReportDemand(
+            report_request_id="r1", specifier_id="vpp-received-history", points=(("spec/p1", "Direct Read"),),
+            granularity=timedelta(0), back=timedelta(0),
+        )  # fmt: skip
+        await add_demand(connection, peer.id, demand, at=NOW)
     async with await machine(app, store, "read") as client:
         assert (await client.get(f"/api/v1/peers/{peer.id}")).json()["state"]["words"] == "registered"
+    async with operator(app) as client:
+        shown = (await client.get(f"{PEERS}/{peer.id}")).text
+    assert "It offers" in shown
+    assert "HISTORY_USAGE" in shown
+    assert "spec/p1" in shown
+    assert "nothing came" in shown

@@ -28,6 +28,7 @@ from vpp.peering import (
     noted_addresses,
     openadr2_url,
     peer_json,
+    report_offers,
     revoke_peer,
     rotate_secret,
     write_certificates,
@@ -190,14 +191,16 @@ def show(
     tenant_id: Tenant = "default",
     json_to: JsonTo = None,
 ) -> None:
-    """Print one peer as JSON: its ids, addresses and configuration."""
+    """Print one peer as JSON: its ids, addresses, configuration and, of 2.0b, the reports it has offered us."""
     configured = noted_addresses(settings())
 
     async def read() -> dict[str, Any]:
         async with _begin(configured) as connection:
             peer = await one(connection, name, tenant_id=tenant_id, protocol=protocol, role=role)
             heard = await last_heard(connection, [peer])
-        return peer_json(peer, configured) | {"last_heard_at": heard.get(peer.id)}
+            offers = await report_offers(connection, peer.id)
+        offered = {offer.specifier_id: offer.name.removeprefix("METADATA_") for offer in offers}
+        return peer_json(peer, configured) | {"last_heard_at": heard.get(peer.id), "reports_offered": offered}
 
     emit(within(read()), json_to or Path("-"), lambda: None)
 

@@ -15,6 +15,8 @@ from vpp.peering import (
     get_peer,
     list_peers,
     peer_json,
+    received_reports,
+    report_offers,
     revoke_peer,
     rotate_secret,
     search_messages,
@@ -30,6 +32,7 @@ from vpp.portal.render import page
 
 FORM_BYTES = 65_536
 MESSAGES_SHOWN = 10
+REPORTS_SHOWN = 20
 router = APIRouter(prefix="/operator/peers", include_in_schema=False, max_body_size=FORM_BYTES)
 Operator = Annotated[Subject, Depends(require_role("operator"))]
 At = Annotated[int, Query(ge=0, le=FARTHEST)]
@@ -104,6 +107,8 @@ async def _of_peer(connection: AsyncConnection, peer: Peer, now: datetime, tenan
     states = await peer_states(connection, [peer])
     found = await search_messages(connection, MessageFilter(peer=peer), tenant_id=tenant_id, limit=MESSAGES_SHOWN)
     return {
+        "offers": await report_offers(connection, peer.id),
+        "reports": await received_reports(connection, peer.id, limit=REPORTS_SHOWN),
         "state": states[peer.id],
         "polled_at": await last_poll_at(connection, peer, tenant_id=tenant_id),
         "messages": found,
