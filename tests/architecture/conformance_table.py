@@ -5,8 +5,10 @@ from functions of their modules that return such a mark; nothing is imported or 
 """
 
 import ast
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from tests.architecture.docs_tables import DOCS, between
@@ -15,6 +17,7 @@ TESTS = Path(__file__).parents[1]
 PAGE = DOCS / "reference" / "openadr-conformance.md"
 MARK = "pytest.mark.conformance"
 NAMES = ("profile", "service", "requirement", "peer")
+OWN = "our own"
 PROFILES = ("2.0b", "3.0.1", "3.1.0", "3.x", "all")
 
 
@@ -46,15 +49,31 @@ def rows() -> list[Row]:
 
 
 def table() -> str:
-    """The table as it stands on the page."""
+    """What stands on the page: a count of points by profile and peer, then a section for each profile and service."""
     every = rows()
-    lines = [f"{len(every)} points, shown by {len({(row.path, row.test) for row in every})} tests.", ""]
-    lines += ["| profile | service | requirement | shown by | peer |", "|---|---|---|---|---|"]
-    lines += [
-        f"| {row.profile} | {row.service} | {row.requirement} | `{row.path}`::{row.test} | {row.peer or 'our own'} |"
-        for row in every
+    lines = [
+        f"{len(every)} points, shown by {len({(row.path, row.test) for row in every})} tests.",
+        "",
+        *_counted(every),
     ]
+    for (profile, service), points in groupby(every, key=lambda row: (row.profile, row.service)):
+        lines += ["", f"### {profile}: {service}", "", "| requirement | peer | shown by |", "|---|---|---|"]
+        lines += [f"| {row.requirement} | {row.peer or OWN} | {_linked(row)} |" for row in points]
     return "\n".join(lines)
+
+
+def _counted(every: Sequence[Row]) -> Iterator[str]:
+    profiles = [each for each in PROFILES if any(row.profile == each for row in every)]
+    counts = Counter((row.peer or OWN, row.profile) for row in every)
+    yield f"| peer | {' | '.join(profiles)} |"
+    yield f"|---|{'---:|' * len(profiles)}"
+    for peer in sorted({peer for peer, _ in counts}, key=lambda each: (each == OWN, each)):
+        yield f"| {peer} | {' | '.join(str(counts[peer, each] or '') for each in profiles)} |"
+
+
+def _linked(row: Row) -> str:
+    """The test in words, leading to its file."""
+    return f"[{row.test.removeprefix('test_').replace('_', ' ')}](../../{row.path})"
 
 
 def written() -> str:
