@@ -114,6 +114,7 @@ def taken(*parts: bytes) -> tuple[list[Request], int | None]:
         (b"GET / HTTP/1.1\r\nA: " + b"b" * MAX_HEAD_BYTES, 431),
         (post(b"", chunks=[])[:-2] + b"X-Sum: 1\r\n\r\n", 400),
         (post(b"", chunks=[b"aa"]).replace(b"aa\r\n", b"aaa\r\n"), 400),
+        (post(b"", chunks=[b"aa"]).replace(b"aa\r\n", b"aaaa"), 400),
         (post(b"", chunks=[b"aa"]).replace(b"\r\n2\r", b"\r\n-2\r"), 400),
         (b"CONNECT vtn:443 HTTP/1.1\r\n\r\n", 405),
         (post(b"", chunks=[])[:-5] + b"1" * 300, 400),
