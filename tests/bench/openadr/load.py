@@ -22,6 +22,8 @@ from tests.bench.openadr.wire import Line, get
 POLL_AGAIN_S = 0.005
 """A VEN that was told nothing while an event is on its way asks again after this."""
 CONNECT_TOGETHER = 100
+FRESH_FOR_S = 240.0
+"""What was signed longer ago is signed anew: a VTN takes five minutes, which pass where much else runs."""
 Json = dict[str, Any]
 
 
@@ -33,6 +35,7 @@ class Fleet:
         self._lines: list[Line] = []
         self._polls: dict[int, bytes] = {}
         self._signed_polls: dict[int, list[bytes]] = {}
+        self._written_s = 0.0
         self._signed = folder is not None
 
     async def connect(self, vens: int, first: int = 0) -> None:
@@ -90,20 +93,25 @@ class Fleet:
 
     def sign_polls(self, vens: int, count: int) -> None:
         """Write polls ahead: a client that signs while it is timed costs as much as a server."""
+        self._written_s = time.monotonic()
         for number in range(count):
             self._signed_polls.setdefault(number % vens, []).append(self._pen.poll(number % vens))
 
     def _poll_of(self, at: int) -> bytes:
         if self._signed:
             ahead = self._signed_polls.get(at)
-            return ahead.pop() if ahead else self._pen.poll(at)
+            return ahead.pop() if ahead and self._is_fresh() else self._pen.poll(at)
         if at not in self._polls:
             self._polls[at] = self._pen.poll(at)
         return self._polls[at]
 
+    def _is_fresh(self) -> bool:
+        return not self._signed or time.monotonic() - self._written_s < FRESH_FOR_S
+
     async def prepare(self, event_ids: Sequence[str], *, first: int, ahead: bool) -> None:
         """Connect the VENs of `take`, and write what they will say, unless it would be too old by then."""
-        numbered = list(enumerate(event_ids, first))
+        numbered, self._written_s = list(enumerate(event_ids, first)), time.monotonic()
+        self._signed_polls.clear()  # left from before
         self._first = {at: self._poll_of(at) for at, _ in numbered} if ahead else {}
         self._accepted = {at: self._pen.accepted(at, each) for at, each in numbered} if ahead else {}
         await self.connect(len(event_ids), first)
@@ -123,7 +131,7 @@ class Fleet:
             if waiting and not done.done():
                 at = waiting.popleft()
                 state["polls"] += 1
-                request = self._first.pop(at, b"")
+                request = self._first.pop(at, b"") if self._is_fresh() else b""
                 if self._lines[at].is_open:
                     self._lines[at].ask(request or self._poll_of(at), lambda status, body: polled(at, status, body))
                 else:  # servers hang up on who says nothing for long
@@ -140,7 +148,8 @@ class Fleet:
                 if not first_told_s:
                     first_told_s.append(time.monotonic())
                 state["bytes"] += len(body)
-                accept = self._accepted.pop(at, b"") or self._pen.accepted(at, event_of[at])
+                accept = self._accepted.pop(at, b"") if self._is_fresh() else b""
+                accept = accept or self._pen.accepted(at, event_of[at])
                 self._lines[at].ask(accept, lambda status, body: taken(at, status, body))
             elif status == 200 and b"oadrResponse>" in body:
                 waiting.append(at)
