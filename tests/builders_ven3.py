@@ -9,7 +9,7 @@ import os
 import shutil
 import socket
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -310,14 +310,16 @@ class SetFigures:
     def each(self) -> frozenset[str]:
         return frozenset(self.sites)
 
-    async def value(
-        self, connection: AsyncConnection, payload_type: str, about: About, interval: Interval
-    ) -> ReportValue | None:
+    async def together(
+        self, connection: AsyncConnection, payload_type: str, about: About, intervals: Sequence[Interval]
+    ) -> dict[Interval, ReportValue]:
         self.asked.append(about)
         value = self.values_of.get(payload_type)
-        return None if value is None else ReportValue(payload_type, value, UNITS.get(payload_type))
+        if value is None:
+            return {}
+        return {interval: ReportValue(payload_type, value, UNITS.get(payload_type)) for interval in intervals}
 
-    async def values(
+    async def of_each(
         self, connection: AsyncConnection, payload_type: str, about: About, interval: Interval
     ) -> dict[str, ReportValue]:
         return {

@@ -14,7 +14,7 @@ from tests.builders_settlement import HOUR, ZONE, a_fleet, an_accepted_event, lo
 from vpp.domain.commitment import Commitment, CommitmentState
 from vpp.domain.errors import NotReady
 from vpp.domain.time import Interval
-from vpp.measurement import baseline_kwh, measure_event
+from vpp.measurement import baselines_kwh, measure_event
 from vpp.store.engine import Store
 from vpp.store.tables.settlement import baseline, delivery, site_delivery
 
@@ -262,21 +262,24 @@ async def test_a_baseline_is_told_before_the_event_is_metered_and_not_at_all_wit
         sites = await a_fleet(connection, 2)
         event = await an_accepted_event(connection, local(WEDNESDAY, 17), 6.0, 5.0)
         first, half = event.targets[0].interval, Interval(local(WEDNESDAY, 18), local(WEDNESDAY, 18) + HOUR / 2)
+        asked = (first, half, event.window)
         with pytest.raises(NotReady, match="only 0 usable days in 45"):
-            await baseline_kwh(connection, event, Elrp(), first, tenant_id=TENANT)
+            await baselines_kwh(connection, event, Elrp(), asked, tenant_id=TENANT)
         for site in sites:
             at = local(WEDNESDAY - timedelta(days=46), 0)
             await meter(connection, site, "grid", at, [-2.0] * round((local(WEDNESDAY, 17) - at) / HOUR))
-        assert await baseline_kwh(connection, event, Elrp(), first, tenant_id=TENANT) == pytest.approx(4.0)
-        assert await baseline_kwh(connection, event, Elrp(), half, tenant_id=TENANT) == pytest.approx(2.0)
-        assert await baseline_kwh(connection, event, Elrp(), event.window, tenant_id=TENANT) == pytest.approx(8.0)
+        told = await baselines_kwh(connection, event, Elrp(), asked, tenant_id=TENANT)
+        assert told == {first: pytest.approx(4.0), half: pytest.approx(2.0), event.window: pytest.approx(8.0)}
         assert (await connection.execute(select(baseline))).first() is None  # nothing is settled by it
 
 
-async def test_no_baseline_is_told_of_a_part_of_the_fleet(store: Store) -> None:
+async def test_no_baseline_is_told_of_a_part_of_the_fleet_or_of_many_days(store: Store) -> None:
     async with store.begin() as connection:
         sites = await a_fleet(connection, 12)
         event = await an_accepted_event(connection, local(WEDNESDAY, 17), 6.0)
         await history(connection, sites[1:])
         with pytest.raises(NotReady, match="sites without one complete day"):
-            await baseline_kwh(connection, event, Elrp(), event.window, tenant_id=TENANT)
+            await baselines_kwh(connection, event, Elrp(), [event.window], tenant_id=TENANT)
+        long = Interval(event.window.start_at, event.window.start_at + 72 * HOUR)
+        with pytest.raises(NotReady, match="at most 2 days"):
+            await baselines_kwh(connection, event, Elrp(), [long], tenant_id=TENANT)

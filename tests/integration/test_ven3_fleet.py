@@ -1,7 +1,7 @@
 """What our OpenADR 3 VEN reports of a real fleet, and how bootstrap makes it from a peer."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,30 +10,33 @@ from sqlalchemy import select
 
 from tests.builders_dispatch import World, a_world
 from tests.builders_peering import stored_peer
+from tests.builders_settlement import a_fleet, an_accepted_event, local, meter
 from tests.builders_ven3 import CLIENT, SECRET, NullLog, fake_vtn
 from tests.clock import FixedClock
 from vpp.bootstrap.ven3 import Vens3
 from vpp.bootstrap.wiring import programs
 from vpp.config import Settings
-from vpp.domain.errors import InvalidRequest
+from vpp.domain.errors import InvalidRequest, NotReady
 from vpp.domain.peer import Peer, PeerRole, Protocol
 from vpp.domain.time import Interval
+from vpp.enrolment import load_sites
 from vpp.gateway.ven3 import About, FleetFigures, Ven3Terms
-from vpp.gateway.ven3.figures import EACH, OFFERED
+from vpp.gateway.ven3.figures import EACH
 from vpp.store.engine import Store
 from vpp.store.tables.openadr3_ven import openadr3_event_seen
 
 
 async def told(world: World, about: About, interval: Interval) -> dict[str, Any]:
+    """What is told of all together; BASELINE has tests of its own."""
     async with world.store.begin() as connection:
-        found = {kind: await figures(world).value(connection, kind, about, interval) for kind in OFFERED}
-    return {kind: value.value for kind, value in found.items() if value is not None}
+        found = {kind: await figures(world).together(connection, kind, about, [interval]) for kind in EACH}
+    return {kind: values[interval].value for kind, values in found.items() if values}
 
 
 async def told_of(world: World, site_id: str, about: About, interval: Interval) -> dict[str, Any]:
     """What is told of one site by itself."""
     async with world.store.begin() as connection:
-        found = {kind: await figures(world).values(connection, kind, about, interval) for kind in EACH}
+        found = {kind: await figures(world).of_each(connection, kind, about, interval) for kind in EACH}
     return {kind: values[site_id].value for kind, values in found.items() if site_id in values}
 
 
@@ -58,7 +61,6 @@ async def test_what_is_reported_is_what_the_fleet_measured(store: Store) -> None
     assert said["STORAGE_CHARGE_LEVEL"] == pytest.approx(level)  # a share of one
     assert said["LOAD_SHED_DELTA_AVAILABLE"] == pytest.approx(30.0 - world.delivered_kw())
     assert said["DOWN_REGULATION_AVAILABLE"] == pytest.approx(30.0 + world.delivered_kw())
-    assert "BASELINE" not in said  # nobody metered the days before
 
     alone = [await told_of(world, site.id, about, during) for site in world.sites]
     for kind in set(said) - {"OPERATING_STATE", "STORAGE_CHARGE_LEVEL"}:
@@ -73,6 +75,24 @@ async def test_what_is_reported_is_what_the_fleet_measured(store: Store) -> None
     assert await told_of(world, world.sites[0].id, about, later) == {"OPERATING_STATE": "ERROR"}
     heard = await told_of(world, world.sites[5].id, replace(about, sites=world.sites[5:]), later)
     assert heard["STORAGE_CHARGE_LEVEL"] == pytest.approx(world.battery(world.sites[5].id).soc)
+
+
+async def test_the_baseline_is_the_programmes_and_else_there_is_none(store: Store) -> None:
+    day = date(2026, 8, 19)
+    async with store.begin() as connection:
+        sites = await a_fleet(connection, 2)
+        event = await an_accepted_event(connection, local(day, 17), 6.0, 5.0)
+        for site in sites:
+            at = local(day - timedelta(days=46), 0)
+            await meter(connection, site, "grid", at, [-2.0] * round((local(day, 17) - at) / timedelta(hours=1)))
+        fleet = FleetFigures(event.tenant_id, programs(), max_age_s=900.0)
+        about = About(event.source, event.external_id, event.program, await load_sites(connection, tenant_id="acme"))
+        first = Interval(local(day, 17), local(day, 18))
+        found = await fleet.together(connection, "BASELINE", about, [first])
+        assert [(value.value, value.units) for value in found.values()] == [(pytest.approx(4.0), "KWH")]
+        for other in (replace(about, is_part=True), replace(about, event_id="of prices")):
+            with pytest.raises(NotReady):
+                await fleet.together(connection, "BASELINE", other, [first])
 
 
 async def test_consumption_is_reported_while_there_is_some(store: Store) -> None:

@@ -214,8 +214,7 @@ async def test_the_operating_state_tells_that_we_declined(
     async with fleet_store.begin() as connection:
         for event_id in (declined, accepted, "of no programme"):
             about = About("openadr3:utility", event_id, "flat")
-            value = await figures.value(connection, "OPERATING_STATE", about, during)
-            said[event_id] = value.value if value else None
-        usage = await figures.value(connection, "USAGE", about, during)
+            said[event_id] = (await figures.together(connection, "OPERATING_STATE", about, [during]))[during].value
+        usage = await figures.together(connection, "USAGE", about, [during])
     assert list(said.values()) == ["IDLE_OPTED_OUT", "ERROR", "IDLE_OPTED_OUT"]
-    assert usage is None  # no site, no reading, no value
+    assert usage == {}  # no site, no reading, no value

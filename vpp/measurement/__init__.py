@@ -8,14 +8,14 @@ from vpp.measurement.baselines.caiso_10_in_10 import caiso_10_in_10
 from vpp.measurement.baselines.days import Baseline, DayLoads, Finding, day_loads
 from vpp.measurement.calendars import is_business_day, nerc_holidays
 from vpp.measurement.records import load_delivery
-from vpp.measurement.service import baseline_kwh, measure_event, time_zone_of
+from vpp.measurement.service import baselines_kwh, measure_event, time_zone_of
 
 __all__ = [
     "Baseline",
     "CaisoRules",
     "DayLoads",
     "Finding",
-    "baseline_kwh",
+    "baselines_kwh",
     "caiso_10_in_10",
     "day_loads",
     "is_business_day",

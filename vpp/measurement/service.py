@@ -31,6 +31,7 @@ from vpp.ports import MarketProgram
 
 SITES_COUNTED = 0.95
 """Share of the sites a baseline told before settlement must be of."""
+LONGEST_TOLD = timedelta(days=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,40 +76,52 @@ async def measure_event(
     return await records.load_delivery(connection, commitment.id, program.measurement)
 
 
-async def baseline_kwh(
-    connection: AsyncConnection, commitment: Commitment, program: MarketProgram, interval: Interval, *, tenant_id: str
-) -> float:
-    """Return what the programme's sites would have taken in an interval of an event [kWh]; nothing is written.
+async def baselines_kwh(
+    connection: AsyncConnection,
+    commitment: Commitment,
+    program: MarketProgram,
+    intervals: Sequence[Interval],
+    *,
+    tenant_id: str,
+) -> dict[Interval, float]:
+    """Return what the programme's sites would have taken in intervals of an event [kWh]; nothing is written.
 
     By the programme's own baseline method, CAISO 10-in-10 where it measures otherwise. Of the event itself no
     metering is needed, so that it can be told while the event runs; delivery, which is settled, leaves out the sites
-    without.
+    without. An interval that touches a trading day without a baseline is left out.
 
     Raises:
-        NotReady: it cannot be told, with the reason: meter data of too few days or sites, or no such programme.
+        NotReady: none can be told, with the reason: meter data of too few days or sites, or no such programme.
     """
     measuring = await _surroundings(connection, commitment, program, tenant_id)
-    first_at = min(commitment.window.start_at, interval.start_at)
-    earlier = (
-        clock_pieces(Interval(first_at, interval.start_at), measuring.zone) if first_at < interval.start_at else ()
-    )
-    asked = clock_pieces(interval, measuring.zone)
-    measuring = replace(measuring, pieces=(*earlier, *asked))
+    first_at = min(commitment.window.start_at, *(interval.start_at for interval in intervals))
+    whole = Interval(first_at, max(interval.end_at for interval in intervals))
+    if whole.duration > LONGEST_TOLD:
+        raise NotReady(f"no baseline of {whole.duration}: at most {LONGEST_TOLD} are told at once")
+    measuring = replace(measuring, pieces=clock_pieces(whole, measuring.zone))
     method = caiso_10_in_10.METHOD if program.measurement == submeter.METHOD else program.measurement
-    _, days = await _like_days(measuring, method)
+    _, like = await _like_days(measuring, method)
     parts = await by_days(
         connection, measuring.site_ids, measuring.pieces, measuring.zone,
-        event_days=days.events, outage_days=days.outages, rules=days.rules,
+        event_days=like.events, outage_days=like.outages, rules=like.rules,
     )  # fmt: skip
-    total_kwh = 0.0
-    for baseline, part in parts:
-        for piece in part:
-            energy_kwh = piece_kwh(baseline, part, piece)
-            if energy_kwh is None or baseline.counted.sum() < SITES_COUNTED * len(measuring.sites):
-                why = "; ".join(str(finding["text"]) for finding in baseline.findings) or "no site has meter data"
-                raise NotReady(f"no baseline for {interval.start_at.isoformat()}: {why}")
-            total_kwh += energy_kwh if piece in asked else 0.0
-    return total_kwh
+    hourly_kwh = {
+        (piece.day, piece.hour): energy_kwh / piece.interval.duration_h
+        for baseline, part in parts
+        if baseline.counted.sum() >= SITES_COUNTED * len(measuring.sites)
+        for piece in part
+        if (energy_kwh := piece_kwh(baseline, part, piece)) is not None
+    }
+    cut = {interval: clock_pieces(interval, measuring.zone) for interval in intervals}
+    told = {
+        interval: sum(hourly_kwh[piece.day, piece.hour] * piece.interval.duration_h for piece in pieces)
+        for interval, pieces in cut.items()
+        if all((piece.day, piece.hour) in hourly_kwh for piece in pieces)
+    }
+    if not told:
+        why = "; ".join(str(finding["text"]) for baseline, _ in parts for finding in baseline.findings)
+        raise NotReady(f"no baseline: {why}")
+    return told
 
 
 def time_zone_of(terms: ProgramTerms, sites: Sequence[Site]) -> ZoneInfo:

@@ -14,6 +14,7 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from vpp.domain.errors import NotReady
 from vpp.domain.grid_event import GridEvent, TargetKind
 from vpp.domain.site import Site
 from vpp.domain.time import Interval
@@ -96,14 +97,16 @@ class Composer:
             is_each = bool(names) and not each.aggregate and each.payload_type in self.figures.each
             sites = {name: places[name] for name in (names[:MAX_EACH] if is_each else named or places)}
             of = replace(about, sites=tuple({s.id: s for s in sites.values()}.values()), is_part=bool(named))
-            count = 0
             passed = [interval for interval in intervals if interval.end_at <= now]
-            for interval in passed[-max(1, MAX_PARTS // max(1, len(sites) if is_each else 1)) :]:
-                found = await self._found(connection, each, of, interval, sites if is_each else None)
-                for name, value in found.items():
-                    parts.setdefault(name, {}).setdefault(interval, []).append(value)
-                count += len(found)
-            if not count:
+            passed = passed[-max(1, MAX_PARTS // max(1, len(sites) if is_each else 1)) :]
+            try:
+                found = await self._found(connection, each, of, passed, sites if is_each else None)
+            except NotReady as error:
+                absent[each.payload_type] = str(error)
+                continue
+            for interval, name, value in found:
+                parts.setdefault(name, {}).setdefault(interval, []).append(_in_units(value, each, interval))
+            if not found:
                 absent[each.payload_type] = "no value known"
             elif is_each and len(names) > MAX_EACH:
                 absent[each.payload_type] = f"of {MAX_EACH} of {len(names)} resources only"
@@ -114,15 +117,21 @@ class Composer:
         connection: AsyncConnection,
         wanted: ReportWanted,
         about: About,
-        interval: Interval,
+        intervals: Sequence[Interval],
         each: Mapping[str, Site] | None,
-    ) -> dict[str, ReportValue]:
-        """Values by the names they are reported under: of `each` by its own, or one of all together."""
+    ) -> list[tuple[Interval, str, ReportValue]]:
+        """Values with the names they are reported under: of `each` by its own, or one of all together."""
+        if not intervals:
+            return []
+        kind = wanted.payload_type
         if each is None:
-            value = await self.figures.value(connection, wanted.payload_type, about, interval)
-            return {} if value is None else {AGGREGATED: _in_units(value, wanted, interval)}
-        values = await self.figures.values(connection, wanted.payload_type, about, interval)
-        return {name: _in_units(values[site.id], wanted, interval) for name, site in each.items() if site.id in values}
+            told = await self.figures.together(connection, kind, about, intervals)
+            return [(interval, AGGREGATED, value) for interval, value in told.items()]
+        found = []
+        for interval in intervals:
+            values = await self.figures.of_each(connection, kind, about, interval)
+            found += [(interval, name, values[site.id]) for name, site in each.items() if site.id in values]
+        return found
 
     async def _places(self, connection: AsyncConnection, program: str | None) -> dict[str, Site]:
         """The programme's sites by every name the VTN may have for them."""

@@ -28,7 +28,6 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 import numpy as np
-import structlog
 from sqlalchemy import Column, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -39,14 +38,12 @@ from vpp.domain.fleet import Floats
 from vpp.domain.site import Site
 from vpp.domain.time import Interval
 from vpp.domain.ven3 import ReportValue
-from vpp.measurement import baseline_kwh
+from vpp.measurement import baselines_kwh
 from vpp.ports import MarketProgram
 from vpp.store.tables.commitments import commitment as commitments
 from vpp.store.tables.dispatch import command as commands
 from vpp.store.tables.telemetry import reading
 from vpp.telemetry import read_snapshot
-
-log = structlog.get_logger("vpp.gateway")
 
 COVERED = 0.95
 """Share of the sites that must have readings."""
@@ -97,16 +94,20 @@ class Figures(Protocol):
         """Those of them that are known of a site by itself as well."""
         ...
 
-    async def value(
-        self, connection: AsyncConnection, payload_type: str, about: About, interval: Interval
-    ) -> ReportValue | None:
-        """Return the value over an interval that has passed, or at its end; None where nobody knows it."""
+    async def together(
+        self, connection: AsyncConnection, payload_type: str, about: About, intervals: Sequence[Interval]
+    ) -> Mapping[Interval, ReportValue]:
+        """Return the values over intervals that have passed, or at their ends, without those nobody knows.
+
+        Raises:
+            NotReady: none is known, for a reason worth telling.
+        """
         ...
 
-    async def values(
+    async def of_each(
         self, connection: AsyncConnection, payload_type: str, about: About, interval: Interval
     ) -> Mapping[str, ReportValue]:
-        """Return the same of each site by its id, without those of which nobody knows it."""
+        """Return the value of each site by its id, without those of which nobody knows it."""
         ...
 
 
@@ -118,27 +119,16 @@ class FleetFigures:
     def __init__(self, tenant_id: str, programs: Mapping[str, MarketProgram], *, max_age_s: float) -> None:
         self._tenant_id, self._programs, self._max_age_s = tenant_id, programs, max_age_s
 
-    async def value(
-        self, connection: AsyncConnection, payload_type: str, about: About, interval: Interval
-    ) -> ReportValue | None:
+    async def together(
+        self, connection: AsyncConnection, payload_type: str, about: About, intervals: Sequence[Interval]
+    ) -> Mapping[Interval, ReportValue]:
         """See `Figures`."""
         if payload_type == "BASELINE":
-            return await self._baseline(connection, about, interval)
-        if payload_type == "OPERATING_STATE":
-            sites = about.sites
-            exported_kw = _together(await _means_kw(connection, sites, reading.c.grid_kw, interval), sites)
-            mood = _mood(await _commitment(connection, about), interval)
-            return ReportValue(payload_type, _state(None if exported_kw is None else 0.0 - exported_kw, mood))
-        sites, known = await self._known(connection, payload_type, about, interval)
-        if payload_type == "STORAGE_CHARGE_LEVEL":
-            stored_kwh = {site.id: known[site.id] * site.battery.capacity_kwh for site in sites if site.id in known}
-            capacity_kwh = sum(site.battery.capacity_kwh for site in sites if site.id in known)
-            total = _together(stored_kwh, sites)
-            return None if total is None else _value(payload_type, total / capacity_kwh, interval)
-        total = _together(known, sites)
-        return None if total is None else _value(payload_type, total, interval)
+            return await self._baselines(connection, about, intervals)
+        found = {interval: await self._value(connection, payload_type, about, interval) for interval in intervals}
+        return {interval: value for interval, value in found.items() if value is not None}
 
-    async def values(
+    async def of_each(
         self, connection: AsyncConnection, payload_type: str, about: About, interval: Interval
     ) -> Mapping[str, ReportValue]:
         """See `Figures`."""
@@ -152,6 +142,23 @@ class FleetFigures:
         _, known = await self._known(connection, payload_type, about, interval)
         made = {site_id: _value(payload_type, number, interval) for site_id, number in known.items()}
         return {site_id: value for site_id, value in made.items() if value is not None}
+
+    async def _value(
+        self, connection: AsyncConnection, payload_type: str, about: About, interval: Interval
+    ) -> ReportValue | None:
+        if payload_type == "OPERATING_STATE":
+            sites = about.sites
+            exported_kw = _together(await _means_kw(connection, sites, reading.c.grid_kw, interval), sites)
+            mood = _mood(await _commitment(connection, about), interval)
+            return ReportValue(payload_type, _state(None if exported_kw is None else 0.0 - exported_kw, mood))
+        sites, known = await self._known(connection, payload_type, about, interval)
+        if payload_type == "STORAGE_CHARGE_LEVEL":
+            stored_kwh = {site.id: known[site.id] * site.battery.capacity_kwh for site in sites if site.id in known}
+            capacity_kwh = sum(site.battery.capacity_kwh for site in sites if site.id in known)
+            total = _together(stored_kwh, sites)
+            return None if total is None else _value(payload_type, total / capacity_kwh, interval)
+        total = _together(known, sites)
+        return None if total is None else _value(payload_type, total, interval)
 
     async def _known(
         self, connection: AsyncConnection, payload_type: str, about: About, interval: Interval
@@ -189,18 +196,18 @@ class FleetFigures:
             site.id: float(number) for site, number, ready in zip(sites, numbers, state.available, strict=True) if ready
         }
 
-    async def _baseline(self, connection: AsyncConnection, about: About, interval: Interval) -> ReportValue | None:
+    async def _baselines(
+        self, connection: AsyncConnection, about: About, intervals: Sequence[Interval]
+    ) -> Mapping[Interval, ReportValue]:
         """Of all the programme's sites only: it is measured for them together."""
         taken = await _commitment(connection, about)
         program = self._programs.get(about.program or "")
-        if taken is None or program is None or about.is_part:
-            return None
-        try:
-            energy_kwh = await baseline_kwh(connection, taken, program, interval, tenant_id=self._tenant_id)
-        except NotReady as error:
-            log.warning("no baseline to report", source=about.source, event_id=about.event_id, reason=str(error))
-            return None
-        return ReportValue("BASELINE", energy_kwh, "KWH", "ESTIMATED")
+        if taken is None or program is None:
+            raise NotReady("nothing is owed in this event, so that there is no baseline to compare with")
+        if about.is_part:
+            raise NotReady("there is a baseline of all the programme's sites only")
+        known = await baselines_kwh(connection, taken, program, intervals, tenant_id=self._tenant_id)
+        return {interval: ReportValue("BASELINE", kwh, "KWH", "ESTIMATED") for interval, kwh in known.items()}
 
 
 def _value(payload_type: str, number: float, interval: Interval) -> ReportValue | None:
