@@ -3,7 +3,14 @@
 from collections.abc import Mapping
 
 from vpp.domain.grid_event import EventStatus, GridEvent, TargetKind
-from vpp.domain.openadr2 import NOT_RECOGNIZED, TARGET_MISMATCH, DistributedEvent, DistributeEvents
+from vpp.domain.openadr2 import (
+    INVALID_DATA,
+    NOT_RECOGNIZED,
+    TARGET_MISMATCH,
+    DistributedEvent,
+    DistributeEvents,
+)
+from vpp.domain.signal import EventSignal
 from vpp.domain.ven import EventNotice, Refusal
 from vpp.gateway.meaning import MAX_MODIFICATION, interpret, withdrawn
 
@@ -29,6 +36,7 @@ def _notice(
     completed = entry.status is EventStatus.COMPLETED
     refusal = _refusal(entry, program_of, ven_id)
     meant = refusal or interpret(event, source=source, program=program_of[event.program], request_id=request_id)
+    meant = _overrun(event, meant) or meant
     # what cannot be read can still be cancelled
     if isinstance(meant, Refusal) and event.cancelled and event.modification_number <= MAX_MODIFICATION:
         meant = withdrawn(event.event_id, event.modification_number, source=source, request_id=request_id)
@@ -56,3 +64,15 @@ def _refusal(entry: DistributedEvent, program_of: Mapping[str, str], ven_id: str
         listed = ", ".join(sorted(aimed_at))[:200]
         return Refusal(TARGET_MISMATCH, f"the event is aimed at {listed}, not at {ven_id}")
     return None
+
+
+def _overrun(event: GridEvent, meant: EventSignal | Refusal) -> Refusal | None:
+    """Refuse a signal that goes on after its event (rule 8 of the profile): which of both holds nobody knows."""
+    end_at = event.end_at
+    if end_at is None or not isinstance(meant, EventSignal) or not meant.intervals:
+        return None
+    last_at = max(each.interval.end_at for each in meant.intervals)
+    if last_at <= end_at:
+        return None
+    reason = f"an interval ends at {last_at.isoformat()}, after the event, which ends at {end_at.isoformat()}"
+    return Refusal(INVALID_DATA, reason)
