@@ -190,7 +190,8 @@ async def test_an_event_lives_its_life_on_pages(store: Store, scene: Scene) -> N
         gone = await client.post(f"{sent.headers['location']}/cancel", data=csrf | {"sure": "yes", "reason": "rain"})
         after = await client.get(gone.headers["location"])
         assert all(
-            words in after.text for words in ("cancelled", "rain", "Version 2", "Call again", "<code>comment</code>")
+            words in after.text
+            for words in ("cancelled", "rain", "Version 2", "Call again", "<strong>comment</strong>")
         )
         again = a_form((await client.get(f"{gone.headers['location']}/modify")).text, comment="hot once more")
         assert (await client.post(f"{gone.headers['location']}/modify", data=again)).status_code == 303
