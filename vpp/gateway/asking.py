@@ -145,7 +145,7 @@ class Asker:
         if self._peer is None:
             return
         if isinstance(message, CreateReports):
-            asked = tuple(each.report_request_id for each in message.demands)
+            asked = tuple(each.report_request_id for each in message.demands) if response.code == 200 else ()
             pending = heard.pending if isinstance(heard, CreatedReports) else asked
             answer = CreatedReports(response=response, pending=pending)
             await consumer.take_created(connection, self._peer.id, answer, at=self._now())

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from uuid import uuid4
 
 import msgspec
-from sqlalchemy import delete, exists, or_, select, update
+from sqlalchemy import ARRAY, Text, any_, delete, exists, literal, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vpp.domain.openadr2 import CancelReports, CreateReports, ReportDemand, ReportOffer
@@ -125,7 +125,7 @@ async def set_state(
             update(vtn2_report_request)
             .where(
                 vtn2_report_request.c.peer_id == peer_id,
-                vtn2_report_request.c.report_request_id.in_(list(ids)),
+                vtn2_report_request.c.report_request_id == any_(literal(list(ids), ARRAY(Text))),
                 vtn2_report_request.c.state.in_(_OPEN),
             )
             .values(state=state, reason=reason, changed_at=at)

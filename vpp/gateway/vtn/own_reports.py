@@ -49,11 +49,12 @@ async def values_taken(room: Room, ven: Ven, message: UpdatedReports) -> Acknowl
     async with room.store.begin() as connection:
         sent = await close_answered(connection, peer_id, "UpdateReports", response.request_id, outcome, at=now)
         if response.code != 200 and isinstance(sent, UpdateReports):
-            ids = [each.report_request_id for each in sent.updates]
-            await sending.drop(connection, peer_id, ids, outcome, at=now)
-            log.warning("report refused by a VEN", ven=ven.peer.name, code=response.code, ids=ids)
+            refused = [each.report_request_id for each in sent.updates]
+            await sending.drop(connection, peer_id, refused, outcome, at=now)
+            log.warning("report refused by a VEN", ven=ven.peer.name, code=response.code, ids=refused)
         if message.cancel is not None:
-            await sending.drop(connection, peer_id, message.cancel.report_request_ids, "cancelled", at=now)
+            ids, to_follow = message.cancel.report_request_ids, message.cancel.to_follow
+            await sending.cancel(connection, room, ven, ids, to_follow=to_follow, at=now)
         if sent is not None:
             await sending.tell_due(connection, room, ven, at=now)
     await room.keeper.load_ven(peer_id)
