@@ -37,8 +37,8 @@ _NO_LIMIT = {f"VPP_OPENADR2_VTN_{name}_PER_S": "0" for name in ("VEN", "ADDRESS"
 _PEERS = """
     insert into peer (id, tenant_id, protocol, role, name, party_id, fingerprint, groups, granted_targets, config,
         created_at)
-    select %(tenant)s || '-' || v, %(tenant)s, 'openadr2', 'ven', v, v, f, '{}', '{}', %(config)s, now()
-    from unnest(%(vens)s::text[], %(fingerprints)s::text[]) as new (v, f)
+    select %(tenant)s || '-' || v, %(tenant)s, 'openadr2', 'ven', v, v, f, array[g], '{}', %(config)s, now()
+    from unnest(%(vens)s::text[], %(fingerprints)s::text[], %(groups)s::text[]) as new (v, f, g)
 """
 _REGISTRATIONS = """
     insert into vtn2_registration (peer_id, tenant_id, ven_id, registration_id, profile, transport, report_only,
@@ -63,12 +63,13 @@ class OurVtn:
     urls: ServerUrls
 
 
-def add_vens(urls: ServerUrls, tenant: str, vens: int, folder: Path | None) -> None:
-    """Register VENs of a tenant of their own; those with certificates sign."""
+def add_vens(urls: ServerUrls, tenant: str, vens: int, folder: Path | None, *, group: int = 10_000) -> None:
+    """Register VENs of a tenant of their own, so many in each group; those with certificates sign."""
     names = [ven_id(each) for each in range(vens)]
     values = {
         "tenant": tenant,
         "vens": names,
+        "groups": [group_of(each, group) for each in range(vens)],
         "fingerprints": [None] * vens if folder is None else fingerprints(folder),
         "config": json.dumps({"sign": folder is not None}),
         "signs": folder is not None,
@@ -79,6 +80,11 @@ def add_vens(urls: ServerUrls, tenant: str, vens: int, folder: Path | None) -> N
         connection.execute(_REGISTRATIONS, values)
     with psycopg.connect(urls.database_url, autocommit=True) as connection:
         connection.execute("analyze peer, vtn2_registration")
+
+
+def group_of(number: int, group: int) -> str:
+    """The group of a VEN, where there are so many in each."""
+    return f"group{number // group}"
 
 
 def queue_messages(urls: ServerUrls, tenant: str) -> None:
@@ -143,8 +149,8 @@ def server_pids(urls: ServerUrls) -> list[int]:
     return [postmaster, int(info["process_id"])]
 
 
-def an_event(event_id: str, targets: tuple[Target, ...] = ()) -> GridEvent:
-    """LOAD_DISPATCH over a day in quarter hours, for every VEN where there are no targets."""
+def an_event(event_id: str, group: str) -> GridEvent:
+    """LOAD_DISPATCH over a day in quarter hours, for every VEN of a group."""
     now = SystemClock().now()
     start_at, quarter = now + timedelta(days=1), timedelta(minutes=15)
     series = Series(
@@ -164,25 +170,24 @@ def an_event(event_id: str, targets: tuple[Target, ...] = ()) -> GridEvent:
         start_at=start_at,
         duration=INTERVALS * quarter,
         series=(series,),
-        targets=targets,
+        targets=(Target(TargetKind.GROUP, group),),
         created_at=now,
     )
 
 
-async def publish_event(vtn: OurVtn, event_id: str, ven: int | None = None) -> tuple[float, float]:
-    """Publish one event to all VENs of a VTN, or to one, in a process that has published before, as the portal's has.
+async def publish_event(vtn: OurVtn, event_id: str, group: str) -> tuple[float, float]:
+    """Publish one event to a group of VENs, in a process that has published before, as the portal's has.
 
     Returns when publishing was begun, by the monotonic clock, and how long it took [s].
     """
-    targets = () if ven is None else (Target(TargetKind.VEN, ven_id(ven)),)
     store = Store(vtn.urls.database_url, vtn.urls.redis_url)
     try:
         async with store.engine.connect() as connection:
-            await _publish(connection, vtn, an_event("tried before", targets))
+            await _publish(connection, vtn, an_event("tried before", group))
             await connection.rollback()
         started_s = time.monotonic()
         async with store.begin() as connection:
-            await _publish(connection, vtn, an_event(event_id, targets))
+            await _publish(connection, vtn, an_event(event_id, group))
         return started_s, time.monotonic() - started_s
     finally:
         await store.close()
