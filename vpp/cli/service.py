@@ -39,13 +39,34 @@ async def _up(configured: Settings, host: str, port: int, openadr2_port: int | N
         await children.start("gateway", ["gateway"], _metrics_port(configured, 1))  # peers may come while it runs
         if openadr2_port is not None:
             await _start_vtn(children, configured, host, openadr2_port)
-            console.print(f"OpenADR 2.0b VTN: port {openadr2_port}")
-        console.print(f"portal: http://{host}:{port}/   logs: {configured.var_dir / 'log'}   stop: Ctrl-C or vpp down")
+        told.print(f"starting; logs: {configured.var_dir / 'log'}", soft_wrap=True)
         try:
-            await bootstrap.until_stopped(_keep(children), _tend(configured))
+            await bootstrap.until_stopped(_keep(children), _tend(configured), _announce(host, port, openadr2_port))
         finally:
             told.print("stopping")
             await children.stop()
+
+
+async def _announce(host: str, port: int, openadr2_port: int | None) -> None:
+    """Say where we are as soon as we answer there; a process that ends before is for `_keep` to tell."""
+    if openadr2_port is not None:
+        await _listens(host, openadr2_port)
+        console.print(f"OpenADR 2.0b VTN: port {openadr2_port}")
+    await _listens(host, port)
+    console.print(f"portal: http://{host}:{port}/   stop: Ctrl-C or vpp down")
+    await asyncio.Event().wait()
+
+
+async def _listens(host: str, port: int) -> None:
+    while True:
+        try:
+            async with asyncio.timeout(1.0):
+                _, writer = await asyncio.open_connection(host, port)
+        except OSError:  # a timeout is one too
+            await asyncio.sleep(0.1)
+        else:
+            writer.close()
+            return
 
 
 async def _start_vtn(children: Processes, configured: Settings, host: str, port: int) -> None:
