@@ -145,6 +145,42 @@ def test_reports_owed_and_events_told_before_revision_10_go_on(database_url: str
     assert found == told | {"resources": [{"name": "AGGREGATED_REPORT", "intervals": [part]}]}
 
 
+def test_events_told_before_revision_11_are_kept_as_their_tenants_own(database_url: str) -> None:
+    downgrade(database_url, "0010")
+    engine = create_engine(driver_url(database_url))
+    event = text(
+        "insert into grid_event (event_id, tenant_id, program, modification_number, cancelled, start_at, origin, "
+        "created_at, modified_at, event) "
+        "values ('e', :tenant, 'p', 0, false, now(), 'operator', now(), now(), '{}')"
+    )
+    with engine.begin() as connection:
+        connection.execute(text("insert into tenant (id, name) values ('t1', ''), ('t2', '')"))
+        connection.execute(event, {"tenant": "t1"})
+        connection.execute(text("insert into grid_event_version values ('e', 0, '{}', now())"))
+        connection.execute(
+            text(
+                "insert into peer (id, tenant_id, protocol, role, name, groups, granted_targets, config, created_at) "
+                "values ('p1', 't1', 'openadr2', 'ven', 'v', '{}', '{}', '{}', now())"
+            )
+        )
+        connection.execute(text("insert into vtn2_delivery (peer_id, event_id, told_count) values ('p1', 'e', 1)"))
+        connection.execute(
+            text(
+                "insert into received_event "
+                "(source, event_id, tenant_id, event, received_at, changed_at, forwarded_as) values ('p1', 'x', 't1', '{}', now(), now(), 'e')"
+            )
+        )
+    migrate(database_url)
+    with engine.begin() as connection:
+        connection.execute(event, {"tenant": "t2"})
+        for table in ("grid_event_version", "vtn2_delivery", "received_event"):
+            assert connection.execute(text(f"select tenant_id from {table}")).scalars().all() == ["t1"]
+    engine.dispose()
+    with pytest.raises(IntegrityError):
+        downgrade(database_url, "0010")
+    assert revision_of(database_url) == "0011"
+
+
 async def test_a_migration_waits_five_seconds_for_a_lock_and_not_longer(store: Store, database_url: str) -> None:
     async with store.begin() as connection:
         await connection.execute(text("drop table alembic_version"))
