@@ -167,7 +167,8 @@ def test_events_told_before_revision_11_are_kept_as_their_tenants_own(database_u
         connection.execute(
             text(
                 "insert into received_event "
-                "(source, event_id, tenant_id, event, received_at, changed_at, forwarded_as) values ('p1', 'x', 't1', '{}', now(), now(), 'e')"
+                "(source, event_id, tenant_id, event, received_at, changed_at, forwarded_as) "
+                "values ('p1', 'x', 't1', '{}', now(), now(), 'e')"
             )
         )
     migrate(database_url)
