@@ -8,12 +8,16 @@ import pytest
 from sqlalchemy import select, text
 from structlog.testing import capture_logs
 
+from tests.builders_enrolment import site_form
 from tests.builders_gateway import Fleet, add_tenant
 from tests.builders_ven3 import FakeVtn, SetFigures, fake_vtn, running_ven3
 from tests.clock import FixedClock
 from vpp.domain.time import Interval
+from vpp.enrolment import enrol
+from vpp.gateway.hearing import HearingTerms
 from vpp.gateway.ven3 import About, FleetFigures
 from vpp.gateway.ven3.plan import GRACE
+from vpp.gateway.ven3.reporter import MAX_RESOURCES
 from vpp.store.engine import Store
 from vpp.store.tables.openadr3_ven import openadr3_report
 
@@ -140,6 +144,27 @@ async def test_what_we_do_not_have_is_left_out_and_said_so(
         any(why in each for each in reasons)
         for why in ("BASELINE is not among", "in KWH, not in THERMS", "forecasts are not offered", "not PEAK")
     )
+
+
+async def test_many_resources_are_told_in_several_reports(
+    fleet_store: Store, clock: FixedClock, vtn31: FakeVtn, figures: SetFigures
+) -> None:
+    async with fleet_store.begin() as connection:
+        form = site_form(1, programs=[{"program": "flat", "owner_share": "0.8"}])
+        (site,) = await enrol(connection, "t1", [form], now=clock.now())
+    names = {f"meter-{n}" for n in range(MAX_RESOURCES + 1)}
+    ven_id = vtn31.put("vens", {"venName": "vpp"})
+    for name in names:
+        vtn31.put("resources", {"resourceName": name, "venID": ven_id})
+    vtn31.event(1.0, reportDescriptors=wanted("USAGE"))
+    figures.sites = {"USAGE": {site: 1.5}}
+    hearing = HearingTerms(site_of=dict.fromkeys(names, site))
+    async with running_ven3(fleet_store, clock, vtn31.url, figures=figures, hearing=hearing) as ven:
+        await ven.step()
+        clock.advance(3 * HOUR)
+        await ven.step()
+    assert [len(report["resources"]) for report in vtn31.reports] == [MAX_RESOURCES, 1]
+    assert {each["resourceName"] for report in vtn31.reports for each in report["resources"]} == names
 
 
 async def test_a_value_nobody_knows_is_not_sent(
