@@ -311,12 +311,13 @@ async def test_no_ven_is_told_anything_of_another(store: Store, clock: FixedCloc
         running_vtn(store, clock) as vtn, raw_ven(vtn.url, "a") as first, raw_ven(vtn.url, "b") as second,
     ):  # fmt: skip
         a, b = Site(vtn, first, peers["a"], store), Site(vtn, second, peers["b"], store)
-        for site, value in ((a, 1.0), (b, 2.0)):  # by the same names
+        reported = ((a, NOON - HOUR, 1.0), (b, NOON - HOUR - MINUTE, 2.0))
+        for site, at, value in reported:  # by the same names
             await site.offers(NOON)
-            await site.reports(NOON - HOUR, value)
+            await site.reports(at, value)
+        for site, at, value in reported:
             await site.asks(demand("same", USAGE, P1), history("past", NOON - 2 * HOUR, 2 * HOUR))
-        for site, value in ((b, 2.0), (a, 1.0)):
-            assert [of(await site.hears()) for _ in range(3)] == 2 * [[(P1, NOON - HOUR, value)]] + [None]
+            assert [of(await site.hears()) for _ in range(3)] == 2 * [[(P1, at, value)]] + [None]
         await a.asks(demand("mine", USAGE, P1, back=HOUR))
         stop = CancelReports(request_id="x", report_request_ids=("mine",), to_follow=False, ven_id="b")
         assert (await b.say(stop)).response.code == INVALID_ID
