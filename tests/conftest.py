@@ -24,7 +24,14 @@ from vpp.store.embedded.process import is_held
 from vpp.store.engine import Store
 from vpp.store.migrate import migrate
 
-_LONGEST_FIRST = ("tests/blackbox/", "tests/simulation/", "tests/browser/", "tests/integration/")
+_LONGEST_FIRST = (
+    "tests/simulation/test_kill_matrix.py",
+    "tests/integration/test_allocation_dask.py",
+    "tests/simulation/test_event_lives.py",
+    "tests/blackbox/",
+    "tests/browser/",
+    "tests/integration/",
+)
 _PREFIX = "vpp-test-"
 
 
@@ -44,7 +51,11 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest files first, so that no process ends up alone with one of them."""
+    """Put the longest files first, so that no process ends up alone with one of them.
+
+    The two longest, which wait much, run one after the other (files are handed out in turn), while the other process
+    has what only computes.
+    """
 
     def rank(item: pytest.Item) -> int:
         folders = (i for i, folder in enumerate(_LONGEST_FIRST) if item.nodeid.startswith(folder))

@@ -9,10 +9,11 @@ from pathlib import Path
 from vpp.store.embedded.process import command_line
 
 _PROGRAM = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from vpp.config import Settings
 from vpp.store.embedded import running_servers
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what starts in the background is told to ignore it
 with running_servers(Settings(var_dir=Path(sys.argv[1]), database_url=None, redis_url=None)) as urls:
     print(urls.database_url, urls.redis_url, flush=True)
     time.sleep(100)

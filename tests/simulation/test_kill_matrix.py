@@ -28,7 +28,7 @@ from vpp.store.tables.dispatch import command, cycle, handback
 from vpp.store.tables.settlement import ledger_transfer
 from vpp.store.tables.telemetry import reading
 
-SCRIPT = DemoScript(seed=5, sites=12)
+SCRIPT = DemoScript(seed=5, sites=12, start_hour=12)
 PROCESSES = ("work", "gateway", "serve")
 LOOP_OF = {"lifecycle": "work", "gateway": "gateway"}
 BACK_WITHIN_S = 60.0

@@ -75,7 +75,7 @@ COMMANDS = {
     "migrate": Command("service", "Bring the database to this release's schema."),
     "conformance": Command("conformance", "Check a server against its protocol."),
     "peers": Command("peers_log", "Who connects to us over OpenADR, and to whom we connect."),
-    "simulate": Command("play", "Parts of a simulated world, each a process of its own."),
+    "simulate": Command("simulate", "Parts of a simulated world, each a process of its own."),
 }
 """Every command, in the order of `vpp --help`; a test holds it against the commands themselves. `peers_log` adds to
 the group of `peers`, and loads it."""

@@ -1,9 +1,7 @@
-"""Commands that play: demo, and the parts of a simulated world it is made of."""
+"""The command that plays a day: demo."""
 
 import asyncio
-import json
 from dataclasses import asdict
-from datetime import date
 from pathlib import Path
 from typing import Annotated
 from zoneinfo import ZoneInfo
@@ -18,14 +16,7 @@ from vpp.config import Settings
 from vpp.demo import Demo, DemoScript, Outcome, play
 from vpp.demo.watch import Moment
 from vpp.domain.errors import VppError
-from vpp.simulation.devices import serve_devices
-from vpp.simulation.faults import fault_from_json
 from vpp.simulation.fleet import TIME_ZONE
-from vpp.simulation.utility import serve_utility
-from vpp.simulation.utility_script import UtilityScript
-
-simulate = typer.Typer(help="Parts of a simulated world, each a process of its own.", no_args_is_help=True)
-app.add_typer(simulate, name="simulate")
 
 
 @app.command()
@@ -139,43 +130,3 @@ def _rows(outcome: Outcome) -> list[tuple[str, str]]:
         ("ledger sum", f"{outcome.ledger_sum_cents} cents"),
         ("time taken", f"{outcome.wall_s:.1f} s"),
     ]
-
-
-@simulate.command()
-def devices(
-    world: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="JSON: seed, sites, day, ports, faults.")],
-) -> None:
-    """Virtual sites behind their vendors' own wires: SunSpec over Modbus TCP, Tesla's HTTP API."""
-    within(_devices(settings(), json.loads(world.read_text(encoding="utf-8"))))
-
-
-async def _devices(configured: Settings, world: dict[str, object]) -> None:
-    script = DemoScript(
-        seed=int(str(world["seed"])), sites=int(str(world["sites"])), day=date.fromisoformat(str(world["day"]))
-    )
-    fleet = script.fleet(int(str(world["base_port"])))
-    faults = tuple(fault_from_json(fault) for fault in world["faults"])  # type: ignore[attr-defined]
-    async with bootstrap.clock_for(configured, "devices") as clock:
-        await bootstrap.until_stopped(
-            serve_devices(
-                fleet,
-                clock,
-                tesla_port=int(str(world["tesla_port"])),
-                control_port=int(str(world["truth_port"])),
-                faults=faults,
-            )
-        )
-
-
-@simulate.command()
-def utility(
-    script: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="JSON of the utility's script.")],
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 8081,
-) -> None:
-    """A utility's OpenADR 2.0b VTN that plays a script."""
-    within(_utility(settings(), UtilityScript.model_validate_json(script.read_text(encoding="utf-8")), port))
-
-
-async def _utility(configured: Settings, script: UtilityScript, port: int) -> None:
-    async with bootstrap.clock_for(configured, "utility") as clock:
-        await bootstrap.until_stopped(serve_utility(clock, script, port=port))

@@ -149,6 +149,7 @@ class Demo:
             "seed": self.script.seed,
             "sites": self.script.sites,
             "day": self.script.day.isoformat(),
+            "start_hour": self.script.start_hour,
             "base_port": self.addresses.sunspec,
             "tesla_port": self.addresses.tesla,
             "truth_port": self.addresses.truth,

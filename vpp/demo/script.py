@@ -20,15 +20,18 @@ SHARE_OF_SUSTAINED_POWER = 0.62
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoScript:
-    """A day to play. `sites` from 10; the same seed and sites give the same day."""
+    """A day to play from `start_hour` on, local time. `sites` from 10; the same seed and sites give the same day."""
 
     seed: int = 1
     sites: int = 300
     day: date = DAY
+    start_hour: int = 6
 
     def __post_init__(self) -> None:
         if not 10 <= self.sites <= 5000:
             raise InvalidRequest("sites", self.sites, "10 to 5000")
+        if not 0 <= self.start_hour <= 12:
+            raise InvalidRequest("start_hour", self.start_hour, "0 to 12: the event is announced at 13")
 
     def at(self, hour: int, minute: int = 0) -> datetime:
         """An instant by the fleet's local clock."""
@@ -36,7 +39,7 @@ class DemoScript:
 
     @property
     def start_at(self) -> datetime:
-        return self.at(6)
+        return self.at(self.start_hour)
 
     @property
     def end_at(self) -> datetime:
