@@ -184,10 +184,7 @@ class EventDesk:
         it lives again. Its end by a clock that runs ahead of ours is no early end.
         """
         async with self.store.begin() as connection:
-            if self.pass_on is not None and notice.event is not None:
-                end_at = notice.event.end_at
-                is_over = end_at is not None and end_at <= self.clock.now() + early + END_SLACK
-                await self.pass_on(connection, notice.external_id, notice.event if is_over else None)
+            await self._complete_below(connection, notice, early)
             known = await self._known(connection, notice.external_id)
             if known is None or known.state not in _OPEN or known.cancel_requested or not self._goes_on(known, early):
                 return known
@@ -195,6 +192,16 @@ class EventDesk:
             await note(connection, known, at=self.clock.now(), what=COMPLETED_EARLY, detail=detail)
             ended = replace(_cancellation(known, known.modification_number), withdrawn=True)
             return await self._receive(connection, ended)
+
+    async def _complete_below(self, connection: AsyncConnection, notice: EventNotice, early: timedelta) -> None:
+        """Below us it ends as it was stated last, if that is over; else it is withdrawn."""
+        if self.pass_on is None or notice.event is None:
+            return
+        by, end_at = self.clock.now() + early + END_SLACK, notice.event.end_at
+        if end_at is None or end_at > by:
+            await self.pass_on(connection, notice.external_id, None)
+        elif notice.external_id in await self.pass_on.told_below(connection, after=by):
+            await self.pass_on(connection, notice.external_id, notice.event)
 
     def _goes_on(self, known: Commitment, early: timedelta) -> bool:
         """Whether an event, by its end as stated, still goes on where its VTN says or shows that it is over."""
