@@ -41,6 +41,11 @@ TWO = {"protocol": Protocol.OPENADR2}
         ({"config": {"key_name": "../../etc/passwd"}}, "config.key_name"),
         ({"config": {"limit": float("nan")}}, "config"),
         ({"config": {"long": "x" * 20_000}}, "config"),
+        ({"config": {"reports": "HISTORY_USAGE"}}, "config.reports"),
+        ({"config": {"reports": ["HISTORY"]}}, "config.reports"),
+        ({"config": {"reports": {"HISTORY_USAGE": {"period_s": 60}}}}, "config.reports.HISTORY_USAGE.period_s"),
+        ({"config": {"reports": {"TELEMETRY_USAGE": {"back_s": "5"}}}}, "config.reports.TELEMETRY_USAGE.back_s"),
+        ({"config": {"reports": {"TELEMETRY_USAGE": {"every": 5}}}}, "config.reports.TELEMETRY_USAGE"),
     ],
 )
 def test_a_field_that_cannot_be_is_named(changes: dict[str, Any], named: str) -> None:

@@ -8,9 +8,11 @@ from datetime import datetime, timedelta
 from uuid import uuid4
 
 import msgspec
+import structlog
 from sqlalchemy import ARRAY, Text, any_, delete, exists, literal, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from vpp.domain.errors import InvalidRequest
 from vpp.domain.openadr2 import CancelReports, CreateReports, ReportDemand, ReportOffer
 from vpp.domain.peer import Peer
 from vpp.domain.time import floor_to
@@ -29,6 +31,8 @@ MAX_VALUES = 200_000
 MAX_APART = 50
 """Reports asked for at a time, each in a message of its own."""
 _OPEN = ("asked", "running")
+
+log = structlog.get_logger("vpp.gateway")
 
 
 async def ask(
@@ -68,7 +72,7 @@ async def keep_to_wishes(connection: AsyncConnection, peer: Peer, *, at: datetim
     A single value is asked for when it is offered only (`consumer.take_offers`); what was refused, once a day.
     """
     offers = {offer.specifier_id: offer for offer in await report_offers(connection, peer.id)}
-    wishes, table = report_wishes(peer.config), vtn2_report_request.c
+    wishes, table = _wishes(peer), vtn2_report_request.c
     wish_of = {specifier_id: wishes.get(_name(offer)) for specifier_id, offer in offers.items()}
     query = select(table.report_request_id, table.specifier_id, table.state, table.demand).where(
         table.peer_id == peer.id, or_(table.state.in_(_OPEN), table.changed_at > at - ASKED_AGAIN)
@@ -170,7 +174,7 @@ async def new_demands(
     connection: AsyncConnection, peer: Peer, offers: Sequence[ReportOffer], *, most: int, at: datetime
 ) -> list[ReportDemand]:
     """Return, as new demands, what the peer's configuration wants of every report of a name, unless it is asked for."""
-    wishes = report_wishes(peer.config)
+    wishes = _wishes(peer)
     demands: list[ReportDemand] = []
     for offer in offers:
         name = _name(offer)
@@ -182,6 +186,15 @@ async def new_demands(
             await add_demand(connection, peer.id, demand, at=at)
             demands.append(demand)
     return demands
+
+
+def _wishes(peer: Peer) -> dict[str, ReportWish]:
+    """What the configuration wants; nothing where it was stored before anybody checked it, and cannot be."""
+    try:
+        return report_wishes(peer.config)
+    except InvalidRequest as error:
+        log.warning("reports not asked for", peer=peer.name, error=str(error))
+        return {}
 
 
 def _meets(asked: object, wish: ReportWish | None) -> bool:
