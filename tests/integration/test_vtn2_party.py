@@ -378,8 +378,8 @@ async def test_a_request_repeated_over_a_restart_asks_for_nothing_that_came_alre
         assert [await asked(ven) for _ in range(3)] == 3 * [("CancelReports", set())]
 
 
-@pytest.mark.conformance("2.0b", "EiReport", "VTN: a refused report, and metadata asked of the VTN")
-async def test_a_ven_that_refuses_a_report_is_believed_and_one_that_asks_for_ours_is_told(
+@pytest.mark.conformance("2.0b", "EiReport", "VTN: a refused report")
+async def test_a_ven_that_refuses_a_report_is_believed_and_one_that_asks_for_what_is_not_offered_is_told(
     store: Store, clock: FixedClock
 ) -> None:
     peer = await add_ven(store, clock, "a")
