@@ -250,6 +250,9 @@ LIES_3: dict[str, tuple[Lie, set[str]]] = {
     "times are local": (answers(no_zone), {"timestamps"}),
     "refusals are words": (answers(plain_errors), {"problems"}),
     "JSON is called text": (answers(html), {"json"}),
+    "no number is a number": (
+        answers(swaps(b'"programName":', b'"x":NaN,"programName":'), path="/programs", method="GET"), {"json"},
+    ),
     "an event lacks its id": (answers(swaps(b'"id":"', b'"key":"'), path="/events", method="GET"), {"list-events"}),
     "a replaced object is another": (
         answers(swaps(b'"createdDateTime":"20', b'"createdDateTime":"19'), path="/programs/", method="PUT"),

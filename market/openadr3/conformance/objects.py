@@ -1,8 +1,9 @@
 """Checks of objects: made, read, replaced, removed, refused. Listed in `checks`."""
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NoReturn
 
 from market.openadr3.conformance.bodies import (
     PAYLOAD,
@@ -159,7 +160,15 @@ async def json_bodies(session: Session3) -> str:
     for each in judged:
         if each.content_type.partition(";")[0].strip().lower() != "application/json":
             raise Failed(f"{each.asked}: Content-Type {each.content_type or 'none'}")
+        try:
+            json.loads(each.body, parse_constant=_refused)
+        except (ValueError, RecursionError) as error:
+            raise Failed(f"{each.asked}: no JSON: {str(error)[:100]}") from error
     return f"all {len(judged)} answers"
+
+
+def _refused(name: str) -> NoReturn:
+    raise ValueError(f"{name} is none of JSON's numbers")
 
 
 @dataclass(frozen=True, slots=True)
