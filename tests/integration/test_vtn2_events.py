@@ -60,11 +60,13 @@ async def test_an_event_is_told_on_every_poll_until_it_is_answered(store: Store,
         await vtn.knows(event)
         for _ in range(6):
             assert await ven.told() == [("e1", 0, "far")]
-        assert (await ven.answer("e1", opt_in=False)).code == 200
-        assert await ven.told() == []
-    async with store.begin() as connection:
-        (answer,) = await event_answers(connection, "e1", tenant_id="t1")
-    assert (answer.opt_in, answer.answered_modification, answer.told_status) == (False, 0, "far")
+        for code in (460, 200):
+            assert (await ven.answer("e1", opt_in=code != 200, code=code)).code == 200
+            assert await ven.told() == []
+            async with store.begin() as connection:
+                (answer,) = await event_answers(connection, "e1", tenant_id="t1")
+            assert (answer.opt_in, answer.code) == (False, code), "who could not take the event takes no part in it"
+    assert (answer.answered_modification, answer.told_status) == (0, "far")
 
 
 async def test_a_ven_that_has_yet_to_decide_is_told_anew_only_after_its_poll_interval(

@@ -26,9 +26,11 @@ from tests.builders_vtn2 import (
 )
 from tests.clock import FixedClock
 from vpp.domain.openadr2 import (
+    DEPLOYMENT_ERROR,
     INVALID_DATA,
     INVALID_ID,
     NOT_REGISTERED,
+    CancelOpt,
     CancelRegistration,
     CreatedEvents,
     CreateOpt,
@@ -44,6 +46,7 @@ from vpp.domain.openadr2 import (
 )
 from vpp.domain.time import Interval
 from vpp.gateway.vtn.keeper import CHECK_EVERY
+from vpp.gateway.vtn.opts import MAX_OPTS
 from vpp.peering import ask_report
 from vpp.store.embedded import ServerUrls
 from vpp.store.engine import Store
@@ -174,6 +177,29 @@ async def test_an_id_longer_than_an_index_takes_is_refused_as_wrong_and_not_as_a
         )
         said.append(await ven.say("EiReport", UpdateReports(request_id="u", updates=(report,), ven_id="ven-1")))
     assert [answer.response.code for answer in said] == [INVALID_DATA] * 3
+
+
+async def test_a_ven_declares_so_many_opts_and_no_more_until_it_takes_some_back(
+    store: Store, clock: FixedClock, vtn: Vtn
+) -> None:
+    peer = await add_ven(store, clock, "ven-1")
+    opt = CreateOpt(
+        request_id="q", opt_id="1", ven_id="ven-1", opt_in=False, reason="economic", created_at=clock.now(),
+        windows=(Interval(clock.now(), clock.now() + HOUR),),
+    )  # fmt: skip
+    copied = (
+        "insert into vtn2_opt select (jsonb_populate_record(o, jsonb_build_object('opt_id', n::text))).*"
+        " from vtn2_opt as o, generate_series(2, :most) as n where o.peer_id = :peer"
+    )
+    async with raw_ven(vtn.url, "ven-1") as ven:
+        await ven.say("EiOpt", opt)
+        async with store.begin() as connection:
+            await connection.execute(text(copied), {"most": MAX_OPTS, "peer": peer.id})
+        one_more = replace(opt, opt_id="more")
+        codes = [(await ven.say("EiOpt", said)).response.code for said in (one_more, opt)]
+        await ven.say("EiOpt", CancelOpt(request_id="c", opt_id="2", ven_id="ven-1"))
+        codes.append((await ven.say("EiOpt", one_more)).response.code)
+    assert codes == [DEPLOYMENT_ERROR, 200, 200]
 
 
 async def test_answers_to_thousands_of_events_there_are_not_ask_the_database_for_few(

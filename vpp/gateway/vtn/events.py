@@ -81,7 +81,7 @@ async def created(room: Room, ven: Ven, message: CreatedEvents) -> Acknowledge:
                 opt.event_id,
                 opt.modification_number,
                 told_with,
-                opt.opt_in,
+                opt.opt_in and 200 <= opt.code < 300,  # who could not take the event takes no part in it
                 opt.code,
                 "" if opt.code == 200 else opt.description[:MAX_REASON],
                 now,

@@ -8,6 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vpp.domain.openadr2 import (
+    DEPLOYMENT_ERROR,
     INVALID_DATA,
     INVALID_ID,
     OUT_OF_SEQUENCE,
@@ -23,6 +24,8 @@ from vpp.gateway.vtn.view import Ven
 from vpp.store.tables.openadr2_vtn import vtn2_opt
 
 MAX_WINDOWS = 1000
+MAX_OPTS = 2000
+"""Opts of one VEN that it has not taken back."""
 
 
 async def created(room: Room, ven: Ven, message: CreateOpt) -> CreatedOpt:
@@ -30,7 +33,7 @@ async def created(room: Room, ven: Ven, message: CreateOpt) -> CreatedOpt:
 
     Raises:
         Refused: it has no id, speaks of no time and no event, or names an event that is not the VEN's, or a version
-            of it that is not the current one.
+            of it that is not the current one; or the VEN has too many.
     """
     check_ids([message.opt_id])
     if not message.opt_id:
@@ -56,6 +59,9 @@ async def created(room: Room, ven: Ven, message: CreateOpt) -> CreatedOpt:
         "cancelled_at": None,
     }  # fmt: skip
     async with room.store.begin() as connection:
+        others = select(func.count()).where(vtn2_opt.c.peer_id == ven.peer.id, vtn2_opt.c.cancelled_at.is_(None))
+        if (await connection.execute(others.where(vtn2_opt.c.opt_id != message.opt_id))).scalar_one() >= MAX_OPTS:
+            raise Refused(DEPLOYMENT_ERROR, f"{MAX_OPTS} opts of this VEN are in force: take some back first")
         new = insert(vtn2_opt).values(peer_id=ven.peer.id, opt_id=message.opt_id, **row)
         await connection.execute(new.on_conflict_do_update(index_elements=["peer_id", "opt_id"], set_=row))
         await _tell(connection, message.event_id)
