@@ -122,6 +122,14 @@ async def test_two_tenants_pass_on_events_of_one_id_from_utilities_of_one_name(k
     ]
     assert stand[0].openadr3_id not in (None, stand[1].openadr3_id)
     assert versions[1] == ["hotter", "in 3"]
+    async with kept.begin() as connection:
+        three = (await add_peer(connection, replace(new, tenant_id=TENANT, name="grid"), at=NOON))[0]
+    grid = await a_vtn(kept, "grid", forward=True)
+    for peer in (grid, three, grid, three):  # one utility by both protocols, with events of its own in each
+        assert (await receive(kept, peer, an_event("x"), changes=NobodyTold())).refusal is None
+    async with kept.begin() as connection:
+        found = {each.event.event_id: each.origin for each in await list_downstream(connection, tenant_id=TENANT)}
+    assert (found["x@grid"], found["x@grid.openadr3"]) == (f"peer:{grid.id}/x", f"peer:{three.id}/x")
 
 
 async def test_without_the_word_of_its_peer_an_event_waits_for_the_operator(kept: Store) -> None:

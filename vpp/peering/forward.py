@@ -6,8 +6,9 @@ un-cancelled with the one above. A peer whose configuration says `forward: true`
 to the targets `forward_targets` names (texts as in `vpp/domain/target_text.py`; none is everybody), in the
 programme `forward_program` (else its own market context).
 
-Passed on, event `x` of peer `utility` is `x@utility` below us: the way it came stands in its id, by which an
-event that comes round again is known and refused.
+Passed on, event `x` of peer `utility` is `x@utility` below us (`x@utility.openadr3` where the utility has one `x`
+in 2.0b and another in OpenADR 3): the way it came stands in its id, by which an event that comes round again is
+known and refused.
 """
 
 from collections.abc import Sequence
@@ -189,7 +190,9 @@ async def _pass_on(
             if row.forwarded_as is None:
                 await _refuse_loop(connection, event, peer)
                 ours = _as_ours(event, peer, tuple(targets))
-                told = await publish(connection, ours, origin=origin_of(peer.id, event.event_id), **common)
+                origin = origin_of(peer.id, event.event_id)
+                ours = replace(ours, event_id=await _free_id(connection, ours.event_id, peer, origin))
+                told = await publish(connection, ours, origin=origin, **common)
             else:
                 told = await _follow(connection, row.forwarded_as, event, peer, common)
     except (Conflict, InvalidRequest, NotFound) as error:
@@ -227,6 +230,15 @@ def _as_ours(event: GridEvent, peer: Peer, targets: tuple[Target, ...]) -> GridE
         targets=targets,
         modified_at=None,
     )
+
+
+async def _free_id(connection: AsyncConnection, event_id: str, peer: Peer, origin: str) -> str:
+    """The id itself, or with the protocol where a utility of the same name in the other one has taken it."""
+    taken = select(grid_event.c.origin).where(
+        grid_event.c.tenant_id == peer.tenant_id, grid_event.c.event_id == event_id, grid_event.c.origin != origin
+    )
+    is_taken = (await connection.execute(taken)).first() is not None
+    return f"{event_id}.{peer.protocol.value}" if is_taken else event_id
 
 
 async def _refuse_loop(connection: AsyncConnection, event: GridEvent, peer: Peer) -> None:
