@@ -98,7 +98,8 @@ async def test_every_signal_is_shown_with_its_meaning_its_effect_and_the_reason(
         "in force",
         "energy costs 0.31 USD per kWh",
         "3 more",
-        "Import price: 0.31 USD per kWh",
+        "Import price, elrp, USD/kWh",
+        '<td class="num">0.31 USD/kWh</td>',
         "hold a charge of 10",
         "20 % within reserve and full",  # never below the owner's reserve
         "3 steps less load than normal",
