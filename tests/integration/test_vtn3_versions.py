@@ -41,6 +41,22 @@ async def test_targets_of_the_older_version_are_values_in_the_newer_and_keep_the
     assert (await old.get(f"/events/{event['id']}"))["targets"] == [{"type": "GROUP", "values": ["g2", "g3"]}]
 
 
+async def test_lists_of_the_older_version_are_filtered_by_the_type_of_targets_too(vtn: Vtn, program: str) -> None:
+    old = vtn.client("bl", OLD)
+    body = event_body(program)
+    typed = {
+        kind: (await old.post("/events", body | {"targets": [{"type": kind, "values": ["g1"]}]}))["id"]
+        for kind in ("GROUP", "RESOURCE_NAME")
+    }
+    untyped = (await vtn.bl.post("/events", body | {"targets": ["g1"]}))["id"]
+    wanted = {kind: [*([typed[kind]] if kind in typed else []), untyped] for kind in (*typed, "VEN_NAME")}
+    for kind, ids in wanted.items():
+        found = await old.get("/events", targetType=kind, targetValues=["g1", "g2"])
+        assert [each["id"] for each in found] == ids
+    assert len(await old.get("/events", targetValues=["g1"])) == 3
+    assert len(await vtn.bl.get("/events", targets=["g1"], targetType="VEN_NAME")) == 3
+
+
 async def test_targets_of_report_descriptors_are_translated_too(vtn: Vtn, program: str) -> None:
     old = vtn.client("bl", OLD)
     descriptor = {"payloadType": "USAGE", "targets": OLD_TARGETS}

@@ -113,6 +113,7 @@ class ObjectQuery:
         name: as in `StoredObject.name`.
         client_id: only what belongs to this client.
         any_target: only what has at least one of these targets; None does not filter.
+        target_type: 3.0.1's type that such a target must have, where its type is known.
         sight: only what has no target, or at least one of these; None sees everything.
         objects: only subscriptions to any of these kinds.
         active_at: only events that are not over at this instant; events without an end never are.
@@ -126,6 +127,7 @@ class ObjectQuery:
     ven_id: str | None = None
     client_id: str | None = None
     any_target: frozenset[str] | None = None
+    target_type: str | None = None
     sight: frozenset[str] | None = None
     objects: tuple[ObjectKind, ...] = ()
     active_at: datetime | None = None

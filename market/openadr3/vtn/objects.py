@@ -19,7 +19,7 @@ from market.openadr3.vtn.privacy import (
     visible,
 )
 from market.openadr3.vtn.problems import BAD_REQUEST, CONFLICT, NOT_FOUND, Problem, not_found
-from market.openadr3.vtn.queries import read_query, read_targets
+from market.openadr3.vtn.queries import read_query, read_target_type, read_targets
 from vpp.domain.errors import Conflict, InvalidRequest, NotFound
 from vpp.domain.openadr3 import ObjectDraft, ObjectKind, ObjectQuery, StoredObject
 
@@ -42,6 +42,8 @@ async def list_objects(call: Call) -> Answer:
     params = call.request.query_params
     query = read_query(call.kind, params, tenant_id=call.caller.tenant_id, at=call.desk.clock.now())
     requested = read_targets(call.kind, params, call.version.targets_parameter)
+    if call.version.resources_in_vens:
+        query = replace(query, target_type=read_target_type(params))
     if (ven_id := await call.ven_in_path()) is not None:
         query = replace(query, ven_id=ven_id)
     sight = await sight_of_list(

@@ -56,6 +56,16 @@ def read_query(kind: ObjectKind, params: QueryParams, *, tenant_id: str, at: dat
     return ObjectQuery(kind=kind, tenant_id=tenant_id, **found)
 
 
+def read_target_type(params: QueryParams) -> str | None:
+    """Return the type of targets that 3.0.1's list requests name, None where they name none.
+
+    Raises:
+        Problem: it is named twice, empty or too long.
+    """
+    text = _one(params, "targetType")
+    return None if text is None else short_text("targetType", text)
+
+
 def read_targets(kind: ObjectKind, params: QueryParams, parameter: str) -> frozenset[str] | None:
     """Return the targets a list request names by a parameter, None where it names none or the kind has no filter.
 

@@ -23,6 +23,10 @@ from vpp.store.types import UtcInstant
 _EQUAL = ("name", "program_id", "event_id", "ven_id", "client_id")
 _UNTARGETED = text("openadr3_object.targets = '{}'::text[]")
 """Spelt as the partial index has it, or the index is not used."""
+_TARGET_OF_TYPE = text(
+    "exists (select from unnest(openadr3_object.targets) named where named = any(cast(:any_target as text[]))"
+    " and coalesce(openadr3_object.target_types -> named ? :target_type, true))"
+)
 
 
 async def select_objects(connection: AsyncConnection, query: ObjectQuery) -> list[StoredObject]:
@@ -89,6 +93,8 @@ def _shape_of(query: ObjectQuery) -> tuple[frozenset[str], dict[str, Any]]:
     given: dict[str, Any] = {name: getattr(query, name) for name in _EQUAL if getattr(query, name) is not None}
     if query.any_target is not None:
         given["any_target"] = sorted(query.any_target)
+        if query.target_type is not None:
+            given["target_type"] = query.target_type
     if query.objects:
         given["objects"] = [kind.value for kind in query.objects]
     if query.active_at is not None:
@@ -119,6 +125,8 @@ def _wheres(shape: frozenset[str]) -> list[ColumnElement[bool]]:
     ]
     if "any_target" in shape:
         wheres.append(_has_any(objects.c.targets, "any_target"))
+    if "target_type" in shape:
+        wheres.append(_TARGET_OF_TYPE)
     if "objects" in shape:
         wheres.append(_has_any(objects.c.objects, "objects"))
     if "active_at" in shape:
