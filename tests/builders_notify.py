@@ -84,7 +84,7 @@ class Receiver:
     server_names: list[str | None] = field(default_factory=list)
     news: asyncio.Condition = field(default_factory=asyncio.Condition)
 
-    async def until_told(self, count: int, *, within_s: float = 5.0) -> None:
+    async def until_told(self, count: int, *, within_s: float = 20.0) -> None:
         """Return once so many notifications have come."""
         async with asyncio.timeout(within_s), self.news:
             await self.news.wait_for(lambda: len(self.told) >= count)
@@ -359,7 +359,7 @@ class Listener:
     closed: asyncio.Event = field(default_factory=asyncio.Event)
     news: asyncio.Condition = field(default_factory=asyncio.Condition)
 
-    async def until(self, count: int, *, within_s: float = 5.0) -> list[aiomqtt.Message]:
+    async def until(self, count: int, *, within_s: float = 20.0) -> list[aiomqtt.Message]:
         """Return what came once there is so much of it."""
         async with asyncio.timeout(within_s), self.news:
             await self.news.wait_for(lambda: len(self.got) >= count)
