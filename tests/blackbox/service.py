@@ -107,7 +107,7 @@ def until(asking: Callable[[], T], *, within_s: float = 45.0) -> T:
     deadline_s = time.monotonic() + within_s
     while not (found := asking()):
         assert time.monotonic() < deadline_s, f"not so within {within_s:g} s, last answer: {found!r}"
-        time.sleep(0.1)
+        time.sleep(0.2)
     return found
 
 

@@ -203,7 +203,7 @@ def _rounded(row: tuple[Any, ...]) -> tuple[Any, ...]:
     )
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_killing_any_process_in_any_state_changes_no_command_and_no_cent(tmp_path: Path) -> None:
     (quiet, _), (disturbed, killer) = await asyncio.gather(
         _play(tmp_path / "quiet", 24_000, None), _play(tmp_path / "disturbed", 28_000, Killer)
