@@ -110,6 +110,8 @@ def _statement(shape: frozenset[str]) -> Select[Any]:
     skip, limit = bindparam("skip", type_=Integer), bindparam("limit", type_=Integer)
     if "untargeted" in shape:
         page = page.where(_UNTARGETED)
+    if "target_type" in shape:
+        page = page.where(_TARGET_OF_TYPE)
     if "sight" not in shape:
         return page.offset(skip).limit(limit)
     reach = bindparam("reach", type_=BigInteger)
@@ -125,8 +127,6 @@ def _wheres(shape: frozenset[str]) -> list[ColumnElement[bool]]:
     ]
     if "any_target" in shape:
         wheres.append(_has_any(objects.c.targets, "any_target"))
-    if "target_type" in shape:
-        wheres.append(_TARGET_OF_TYPE)
     if "objects" in shape:
         wheres.append(_has_any(objects.c.objects, "objects"))
     if "active_at" in shape:
