@@ -221,9 +221,25 @@ class Openadr2Vtn:
             return self._say(Response(NOT_REGISTERED, str(error)[:300]), status=403)
         nonce = self._guard.last
         caller = Openadr2Caller(caller_cert, decoded.signed_by, address)
+        if waits_s := self._waits_s(decoded.message, caller):
+            return _later(429, waits_s)
         if nonce is not None and self._replay is not None:
             return self._reply_once(self._replay, nonce, decoded, caller, body)
         return self._reply(decoded, caller, body)
+
+    def _waits_s(self, message: Openadr2Message, caller: Openadr2Caller) -> float:
+        """How long a VEN, or whoever cannot be told to be one, has to wait [s].
+
+        Made-up ids get no bucket of their own, and without its certificate nobody uses up a VEN's.
+        """
+        _, peer = self._whose(message, caller)
+        buckets, name = (self._strangers, caller.address) if peer is None else (self._vens, peer)
+        return buckets.take(name, self._elapsed_s())
+
+    def _whose(self, message: Openadr2Message, caller: Openadr2Caller) -> tuple[Openadr2Party | None, str | None]:
+        """Return the VEN a message names, and its peer's id if the caller may be that VEN."""
+        party = self._desk.party(getattr(message, "ven_id", None))
+        return party, party.peer_id if party is not None and _may_be(party, caller) else None
 
     async def _reply_once(
         self, replay: SharedReplay, nonce: str, decoded: Decoded, caller: Openadr2Caller, body: bytes
@@ -237,16 +253,7 @@ class Openadr2Vtn:
     def _reply(self, decoded: Decoded, caller: Openadr2Caller, body: bytes) -> Answer | Answering:
         """Answer a poll that finds nothing from memory, all else later."""
         message = decoded.message
-        ven_id = getattr(message, "ven_id", None)
-        party = self._desk.party(ven_id)
-        peer = party.peer_id if party is not None and _may_be(party, caller) else None
-        # made-up ids get no bucket and no log of their own, and without its certificate nobody uses up a VEN's
-        if peer is None:
-            waits_s = self._strangers.take(caller.address, self._elapsed_s())
-        else:
-            waits_s = self._vens.take(peer, self._elapsed_s())
-        if waits_s:
-            return _later(429, waits_s)
+        party, peer = self._whose(message, caller)
         registers = isinstance(message, CreateRegistration)  # may change whether the VEN signs
         if party is not None and party.xml_signature and caller.signed_by is None and not registers:
             return self._refuse(Refused(NOT_REGISTERED, "it is not signed", _request_id(message)), caller.address, body)

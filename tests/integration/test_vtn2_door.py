@@ -212,6 +212,21 @@ async def test_too_many_requests_of_one_ven_wait_and_others_do_not(store: Store,
         assert (await b.poll()).response.code == 200
 
 
+async def test_no_stranger_fills_the_memory_of_signed_messages(store: Store, clock: FixedClock) -> None:
+    remembered: list[str] = []
+
+    class Replay:
+        async def first_time(self, nonce: str) -> bool:
+            remembered.append(nonce)
+            return True
+
+    async with running_vtn(store, clock, replay=Replay(), stranger_per_s=0.2) as vtn, httpx.AsyncClient() as http:
+        for _ in range(4):
+            body = encode(Poll(ven_id="x"), signer=party("nobody").signer(clock))
+            await http.post(f"{vtn.url}/OadrPoll", content=body)
+    assert len(remembered) == 2
+
+
 async def test_who_cannot_show_the_certificate_of_a_ven_does_not_use_up_its_limit(
     store: Store, clock: FixedClock
 ) -> None:
