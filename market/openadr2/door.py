@@ -213,9 +213,8 @@ class Connection(asyncio.Protocol):
         begins = not self._reader.has_begun
         self._reader.feed(data)
         if self._answering or self._stalled:
-            if self._reader.held_bytes > AHEAD_BYTES and not self._paused:
-                self._paused = True
-                self.transport.pause_reading()
+            if self._reader.held_bytes > AHEAD_BYTES:
+                self._pause()
             return
         if begins:
             self._within(self._door.limits.request_within_s)
@@ -269,7 +268,14 @@ class Connection(asyncio.Protocol):
             self._say(request, answer)
             if self._ending or self._stalled:
                 return
+        self._pause()
         asyncio.get_running_loop().call_soon(self._take_turn)
+
+    def _pause(self) -> None:
+        """Read no more until the next turn."""
+        if not self._paused:
+            self._paused = True
+            self.transport.pause_reading()
 
     def _take_turn(self) -> None:
         """Go on with what came meanwhile, unless an answer is still worked on or not taken."""

@@ -19,7 +19,7 @@ MAX_FIELDS = 100
 MAX_CHUNKS = 4096
 """Of one body: each costs as much time as a message."""
 _PIECE_BYTES = 8192
-"""Read at once; the bound of a head is looked at after each."""
+"""Looked at together, once what was found before has been given; the bound of a head is looked at after each."""
 _PHRASES = {each.value: each.phrase for each in HTTPStatus}
 _MORE_MAY_COME, _THE_LAST = "\r\n", "Connection: close\r\n\r\n"
 
@@ -92,13 +92,14 @@ class RequestReader:
     """
 
     __slots__ = (
-        "_body", "_chunks", "_fields", "_found", "_head_bytes", "_in_head", "_max_body_bytes", "_number_of_fields",
-        "_parser", "_refusal", "_request", "_target",
+        "_ahead", "_body", "_chunks", "_fields", "_found", "_head_bytes", "_in_head", "_max_body_bytes",
+        "_number_of_fields", "_parser", "_refusal", "_request", "_target",
     )  # fmt: skip
 
     def __init__(self, max_body_bytes: int) -> None:
         self._max_body_bytes = max_body_bytes
         self._parser = httptools.HttpRequestParser(self)
+        self._ahead = bytearray()  # not looked at yet: a few bytes each make requests that take much more
         self._found: deque[Request] = deque()
         self._refusal: Unreadable | None = None
         self._in_head = False
@@ -111,12 +112,12 @@ class RequestReader:
     @property
     def held_bytes(self) -> int:
         """How much has come that was not given yet."""
-        return self._head_bytes + len(self._body) + sum(len(each.body) for each in self._found)
+        return len(self._ahead) + self._head_bytes + len(self._body) + sum(len(each.body) for each in self._found)
 
     @property
     def has_begun(self) -> bool:
         """Whether part of a request has come, or one that was not given yet."""
-        return self._in_head or self._request is not None or bool(self._found)
+        return self._in_head or self._request is not None or bool(self._found or self._ahead)
 
     @property
     def awaits_body(self) -> bool:
@@ -129,10 +130,8 @@ class RequestReader:
         return self._request is not None and self._request.fields.pop("expect", "").lower() == "100-continue"
 
     def feed(self, data: bytes) -> None:
-        """Take what has come; nothing more once it was no request."""
-        for begin in range(0, len(data), _PIECE_BYTES):
-            if self._refusal is None:
-                self._feed(data[begin : begin + _PIECE_BYTES])
+        """Take what has come."""
+        self._ahead += data
 
     def next(self) -> Request | None:
         """Return the next request that has come whole, None where there is none yet.
@@ -140,6 +139,10 @@ class RequestReader:
         Raises:
             Unreadable: what comes is no request, or beyond our bounds.
         """
+        while self._ahead and not self._found and self._refusal is None:
+            piece = bytes(self._ahead[:_PIECE_BYTES])
+            del self._ahead[:_PIECE_BYTES]
+            self._feed(piece)
         if self._found:
             return self._found.popleft()
         if self._refusal is not None:

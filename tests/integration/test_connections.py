@@ -1,6 +1,7 @@
 """What both VTNs' ports bear, on real sockets: slow senders and readers, requests sent ahead, too many connections."""
 
 import asyncio
+import gc
 import resource
 import socket
 from collections.abc import AsyncIterator
@@ -180,6 +181,19 @@ async def test_requests_sent_ahead_are_answered_in_their_order_and_not_without_e
         assert said.count(b"HTTP/1.1 200") == 143
         assert said.index(b"later") < said.index(b"xxxx")
         assert (handler.asked[-1], said.count(b"Connection: close")) == ("/4", 1)
+
+
+@pytest.mark.parametrize("first", ["/later", "/1"])
+async def test_many_small_requests_sent_ahead_are_not_taken_in_before_their_turn(first: str) -> None:
+    async with listening(request_within_s=5.0) as (door, handler), connected(door.port) as client:
+        most = 0
+        client[1].write(post(first) + b"GET /1 HTTP/1.1\r\n\r\n" * 50_000)
+        for _ in range(20):
+            await asyncio.sleep(0.005)
+            most = max(most, door.held_bytes)
+        assert 0 < most < 10 * AHEAD_BYTES
+        assert sum(isinstance(each, Request) for each in gc.get_objects()) < 1000
+        handler.go_on.set()
 
 
 async def holds(door: Door, least_bytes: int) -> bool:
