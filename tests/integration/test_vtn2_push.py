@@ -196,7 +196,7 @@ async def test_a_push_that_fails_is_repeated_after_a_restart_and_when_its_wait_i
         heard.status = 500
         async with running_vtn(store, clock) as vtn, raw_ven(vtn.url, "a", register=False) as ven:
             await ven.register(http_pull=False, transport_address=heard.url)
-            await tell(store, clock, an_event("e1", clock.now() + HOUR))
+            await vtn.knows(await tell(store, clock, an_event("e1", clock.now() + HOUR)))
             with capture_logs() as said:
                 async with pushing(vtn, clock):
                     await heard.has(lambda: _failures(said) == 1)
