@@ -85,7 +85,7 @@ def _event_life(
 ) -> VenLife:
     object_id: str = event["openadr3_id"]
     first = peer.ask(way, program_id=program)
-    event = service.modify(event, series=[levels(3, 4)])
+    event = service.modify(event, series=[levels(3, 0)])
     changed = peer.ask(way, program_id=program)
     facts["report"] = peer.ask("report", program_id=program, event_id=object_id)
     service.cancel(event)

@@ -190,7 +190,7 @@ def test_toadr3_sees_the_operators_event_to_its_end(toadr3_life: VenLife) -> Non
     assert first["id"] == changed["id"] == gone["id"] == toadr3_life.event_id
     assert first["values"] == [["SIMPLE", [1]], ["SIMPLE", [2]]]
     assert (first["priority"], first["duration_s"]) == (2, 1800.0), "0 is the highest in OpenADR 3, 1 in the API"
-    assert changed["values"] == [["SIMPLE", [3]], ["SIMPLE", [4]]]
+    assert changed["values"] == [["SIMPLE", [3]], ["SIMPLE", [0]]]
     assert (gone["start_at"][:10], gone["duration_s"]) == ("0001-01-01", 0.0)
 
 
@@ -225,7 +225,7 @@ def test_uds_ven_comes_with_its_resources(ud_life: VenLife) -> None:
 def test_ud_makes_a_time_series_of_the_operators_event(ud_life: VenLife) -> None:
     assert ud_life.facts["ids"] == [ud_life.event_id]
     assert [line[:2] + line[3:] for line in ud_life.first] == [["SIMPLE", [1.0], "1800.0"], ["SIMPLE", [2.0], "1800.0"]]
-    assert [line[1] for line in ud_life.changed] == [[3.0], [4.0]]
+    assert [line[1] for line in ud_life.changed] == [[3.0], [0.0]]
     assert ud_life.cancelled == []
 
 

@@ -110,6 +110,10 @@ NO_EVENTS: list[dict[str, Any]] = [
     {"series": [LEVEL | {"intervals": [{"duration_s": None, "values": [1]}, {"duration_s": 1, "values": [1]}]}]},
     {"series": [LEVEL | {"intervals": [{"duration_s": -1, "values": [1]}]}]},
     {"series": [LEVEL | {"intervals": [{"duration_s": 1, "values": [10**400]}]}]},
+    {"series": [LEVEL | {"intervals": [{"duration_s": 1, "values": [4]}]}]},
+    {"series": [LEVEL | {"intervals": [{"duration_s": 1, "values": [1.5]}]}]},
+    {"series": [LEVEL | {"intervals": [{"duration_s": 1, "values": [1, 2]}]}]},
+    {"duration_s": 3600},
     {"targets": [{"kind": "ven", "value": "v" * 128}]},
 ]
 

@@ -23,6 +23,8 @@ from vpp.domain.peer import Protocol
 from vpp.peering import Downstream
 
 MAX_DURATION_S = 3650 * 86_400.0
+LEVELS = range(4)
+"""Of SIMPLE: normal, moderate, high, special."""
 
 Text = Annotated[str, Field(max_length=128)]
 Number = Annotated[float, Field(allow_inf_nan=False, ge=-1e15, le=1e15)]
@@ -98,15 +100,19 @@ class GridEventIn(_Strict):
         """Return the event, its length that of its longest signal where none is given.
 
         Raises:
-            InvalidRequest: an interval follows one without an end, or a private type has no name.
+            InvalidRequest: an interval follows one without an end or goes on after the event, a private type has no
+                name, or a SIMPLE level is none of 0 to 3.
         """
         series = tuple(_series(each, index, self.start_at) for index, each in enumerate(self.series))
+        length = _length(series, self)
+        if self.duration_s is not None and length is not None and length.total_seconds() > self.duration_s:
+            raise InvalidRequest("duration_s", self.duration_s, f"{length.total_seconds():g}, the end of its intervals")
         return GridEvent(
             event_id=event_id,
             modification_number=0,
             program=self.program,
             start_at=self.start_at.astimezone(UTC),
-            duration=_duration(self.duration_s) if "duration_s" in self.model_fields_set else _length(series, self),
+            duration=_duration(self.duration_s) if "duration_s" in self.model_fields_set else length,
             series=series,
             created_at=at,
             modification_reason=self.modification_reason,
@@ -183,6 +189,12 @@ def _series(model: SeriesModel, index: int, start_at: datetime) -> Series:
             raise InvalidRequest(field, None, "a start, as the interval before has no end")
         length = _duration(each.duration_s)
         values = tuple(_value(value) for value in each.values)
+        if model.type is SeriesType.SIMPLE and not (
+            len(values) == 1 and type(values[0]) is int and values[0] in LEVELS
+        ):
+            raise InvalidRequest(
+                f"series[{index}].intervals[{number}].values", each.values, "one level of 0, 1, 2 or 3"
+            )
         intervals.append(
             SeriesInterval(
                 start_at=begin_at.astimezone(UTC), duration=length, values=values, uid=each.uid or str(number)
