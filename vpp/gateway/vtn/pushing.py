@@ -7,7 +7,6 @@ after `AGAIN`, twice as late with every further time; one that cannot be reached
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -100,12 +99,14 @@ class PushLoop:
         sleeping = asyncio.create_task(room.clock.sleep_until(until))
         changing = asyncio.create_task(self._changed.wait())
         try:
-            await asyncio.wait((sleeping, changing), return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait((sleeping, changing), return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in (sleeping, changing):
                 task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+            # gathered, not awaited one by one and forgiven: that would swallow a wish of ours to stop as well
+            await asyncio.gather(sleeping, changing, return_exceptions=True)
+        for each in done:
+            each.result()
 
     async def _serve(self, peer_id: str) -> None:
         try:
