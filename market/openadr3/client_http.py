@@ -206,9 +206,9 @@ def _no_number(text: str) -> None:
     """NaN and Infinity are none of JSON's, but one of them in one object is no reason to hear of no other."""
 
 
-def _whole(text: str) -> int | None:
-    """An integer, or null where no number of ours holds it."""
-    return int(text) if len(text) <= MAX_DIGITS else None
+def _whole(text: str) -> int | str:
+    """An integer, or its digits where no number of ours holds it."""
+    return int(text) if len(text) <= MAX_DIGITS else text
 
 
 def _retry_after_s(headers: httpx.Headers) -> float | None:
