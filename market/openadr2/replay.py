@@ -40,6 +40,10 @@ class MemoryReplayGuard:
         self._seen[nonce] = at
         return True
 
+    def forget(self, nonce: str) -> None:
+        """Let a message come again that was not taken after all."""
+        self._seen.pop(nonce, None)
+
     def _forget_before(self, at: datetime) -> None:
         while self._seen:
             oldest = next(iter(self._seen.values()))

@@ -120,6 +120,11 @@ class _Guard:
         self.last = nonce
         return self._memory.first_time(nonce, at)
 
+    def forget_last(self) -> None:
+        """Let the message it was last asked about come again."""
+        if self.last is not None:
+            self._memory.forget(self.last)
+
 
 class Openadr2Vtn:
     """The server. `start` it on a running loop, `stop` it there.
@@ -222,6 +227,7 @@ class Openadr2Vtn:
         nonce = self._guard.last
         caller = Openadr2Caller(caller_cert, decoded.signed_by, address)
         if waits_s := self._waits_s(decoded.message, caller):
+            self._guard.forget_last()  # who is asked to come again may send the same bytes
             return _later(429, waits_s)
         if nonce is not None and self._replay is not None:
             return self._reply_once(self._replay, nonce, decoded, caller, body)

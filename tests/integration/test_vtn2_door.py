@@ -224,7 +224,9 @@ async def test_no_stranger_fills_the_memory_of_signed_messages(store: Store, clo
         for _ in range(4):
             body = encode(Poll(ven_id="x"), signer=party("nobody").signer(clock))
             await http.post(f"{vtn.url}/OadrPoll", content=body)
+        again = await http.post(f"{vtn.url}/OadrPoll", content=body)
     assert len(remembered) == 2
+    assert again.status_code == 429, "who is asked to come again may send the same bytes, which were not taken"
 
 
 async def test_who_cannot_show_the_certificate_of_a_ven_does_not_use_up_its_limit(
