@@ -102,8 +102,14 @@ def _default(value: object) -> str:
 def _parameter(parameter: Any) -> str:
     if parameter.param_type_name == "argument":
         return f"| `{parameter.name.upper()}` | needed | {parameter.help or ''} |"
-    default = "needed" if parameter.required else "off" if parameter.is_flag else _default(parameter.default)
-    return f"| `{', '.join(parameter.opts)}` | {default} | {parameter.help or ''} |"
+    default = (
+        "needed"
+        if parameter.required
+        else "off"
+        if parameter.is_flag and not parameter.secondary_opts
+        else _default(parameter.default)
+    )
+    return f"| `{', '.join([*parameter.opts, *parameter.secondary_opts])}` | {default} | {parameter.help or ''} |"
 
 
 if __name__ == "__main__":

@@ -201,6 +201,43 @@ def test_what_is_not_there_or_was_revoked_is_said(vpp: Vpp) -> None:
     assert len(vpp.json("list", "--revoked", "--json", "-")) == 2
 
 
+def test_what_is_given_of_a_peer_is_changed_and_the_rest_stays(vpp: Vpp, tmp_path: Path) -> None:
+    made = vpp.json(
+        "add", "utility", "--protocol", "openadr2", "--role", "vtn", "--url", "https://old.example", "--sign",
+        "--ven-name", "us", "--cert", "a.pem", "--poll-s", "30", "--group", "a", "--program", "peak=elrp",
+        "--vtn-id", "V",
+    )  # fmt: skip
+    changed = vpp.json(
+        "change", "utility", "--url", "https://new.example", "--no-sign", "--cert", "b.pem", "--config", "poll_s=null",
+        "--group", "b", "--group", "c", "--program", "off=base", "--ven-name", "", "--vtn-id", "", "--forward",
+    )  # fmt: skip
+    shown = vpp.json("show", "utility")
+    assert changed == {key: shown[key] for key in changed}
+    assert (changed["id"], changed["url"], changed["groups"]) == (made["id"], "https://new.example", ["b", "c"])
+    assert changed["config"] == {"sign": False, "cert_name": "b.pem", "programs": {"off": "base"}, "forward": True}
+    assert changed["vtn_id"] is None
+    vpp.json("add", "utility", "--protocol", "openadr2", "--role", "ven")
+    pem, _ = certificate("site")
+    (tmp_path / "site.pem").write_bytes(pem)
+    words = ("change", "utility", "--role", "ven")
+    assert vpp.json(*words, "--cert", str(tmp_path / "site.pem"))["fingerprint"] == certificate_fingerprint(pem)
+    assert vpp.json(*words, "--cert", "")["fingerprint"] is None
+    mistakes = [
+        (["utility", "--url", "https://v.example"], "give --protocol and --role"),
+        (["nobody", "--url", "https://v.example"], "no peer nobody"),
+        (["utility", "--protocol", "openadr2", "--role", "vtn"], "what is to change"),
+        (["utility", "--role", "vtn", "--url", "http://v.example"], "url"),
+        (["utility", "--role", "vtn", "--url", ""], "url"),
+        (["utility", "--role", "ven", "--client-id", "c"], "client_id"),
+        (["utility", "--role", "ven", "--config", "password=hunter2"], "password"),
+    ]
+    for given, named in mistakes:
+        said = vpp.error("change", *given)
+        assert named in said, given
+        assert "hunter2" not in said
+    assert vpp.json("show", "utility", "--role", "vtn")["config"] == changed["config"]
+
+
 @pytest.mark.parametrize("kind", ["ec", "rsa"])
 def test_issued_certificates_shake_hands_and_their_keys_are_the_owners_only(
     vpp: Vpp, tmp_path: Path, kind: str

@@ -1,6 +1,5 @@
 """Commands about peers: who may connect over OpenADR, to whom we connect, and what was said."""
 
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -15,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vpp import bootstrap
 from vpp.cli.app import JsonTo, app, console, emit, settings, within
+from vpp.cli.peer_options import Told, told_of_a_peer
 from vpp.clock import SystemClock
 from vpp.config import Settings
 from vpp.domain.errors import Conflict, InvalidRequest, NotFound
@@ -31,6 +31,7 @@ from vpp.peering import (
     report_offers,
     revoke_peer,
     rotate_secret,
+    update_peer,
     write_certificates,
 )
 from vpp.store.tables.accounts import tenant
@@ -42,83 +43,29 @@ Tenant = Annotated[str, typer.Option(help="The aggregator this belongs to.")]
 Which = Annotated[str, typer.Argument(metavar="NAME", help="A peer's name or id.")]
 AnyProtocol = Annotated[Protocol | None, typer.Option(help="Only this protocol, where a name is not enough.")]
 AnyRole = Annotated[PeerRole | None, typer.Option(help="Only this role.")]
-Url = Annotated[str | None, typer.Option(help="A VTN's address; for a 2.0b VEN, where pushes go.")]
-PartyId = Annotated[
-    str | None, typer.Option("--party-id", "--ven-id", "--vtn-id", help="venID or vtnID in 2.0b, venName in 3.")
-]
-ClientId = Annotated[str | None, typer.Option(help="Its client id with us, or ours with a VTN.")]
-SecretName = Annotated[
-    str | None, typer.Option("--client-secret-name", help="File in VPP_SECRETS_DIR with our client secret at a VTN.")
-]
-Fingerprint = Annotated[
-    str | None,
-    typer.Option("--fingerprint", "--vtn-fingerprint", help="Of its certificate, as AA:BB:... of ten bytes."),
-]
-Cert = Annotated[
-    str | None, typer.Option(help="A VEN's certificate (PEM file); for a VTN, our own: a file in VPP_SECRETS_DIR.")
-]
-KeyName = Annotated[str | None, typer.Option("--key", help="Its key, for a VTN: a file in VPP_SECRETS_DIR.")]
-CaName = Annotated[str | None, typer.Option("--ca", help="Who vouches for the VTN: a file in VPP_SECRETS_DIR.")]
 IssueCert = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Make a client certificate by an authority in this folder.")
 ]
 KeyType = Annotated[str, typer.Option(help="ec or rsa, for a certificate that is made.")]
-VenName = Annotated[str | None, typer.Option(help="Our name as a VEN of the VTN.")]
-Programs = Annotated[
-    list[str] | None, typer.Option("--program", metavar="CONTEXT=NAME", help="Our programme by the VTN's name for it.")
-]
-Forward = Annotated[bool, typer.Option("--forward", help="Pass the VTN's events on to those below us.")]
-Sign = Annotated[bool, typer.Option("--sign", help="Sign what we send (2.0b).")]
-PollS = Annotated[float | None, typer.Option(min=1, max=86_400, help="How often we ask the VTN, in seconds.")]
-Groups = Annotated[list[str] | None, typer.Option("--group", "--groups", help="A group it is in; may be repeated.")]
-Targets = Annotated[
-    list[str] | None, typer.Option("--target", "--targets", help="A target it may see, or we ask a VTN for (3).")
-]
-More = Annotated[
-    list[str] | None, typer.Option("--config", metavar="KEY=JSON", help="Anything else of its configuration.")
-]
 
 
 @peers.command()
+@told_of_a_peer
 def add(
     name: Annotated[str, typer.Argument(help="Our name for it.")],
     protocol: Annotated[Protocol, typer.Option(help="What it speaks.")],
     role: Annotated[PeerRole, typer.Option(help="What it is: a VEN below us, a VTN above us, business logic.")],
-    url: Url = None,
-    party_id: PartyId = None,
-    client_id: ClientId = None,
-    client_secret_name: SecretName = None,
-    fingerprint: Fingerprint = None,
-    cert: Cert = None,
-    key: KeyName = None,
-    ca: CaName = None,
+    told: Told,
     issue_cert: IssueCert = None,
     key_type: KeyType = "ec",
-    ven_name: VenName = None,
-    program: Programs = None,
-    forward: Forward = False,
-    sign: Sign = False,
-    poll_s: PollS = None,
-    group: Groups = None,
-    target: Targets = None,
-    config: More = None,
     tenant_id: Tenant = "default",
     json_to: JsonTo = None,
 ) -> None:
     """Add a peer; prints JSON, with a client secret that is shown once."""
-    configured, above = noted_addresses(settings()), role is PeerRole.VTN
-    own = {
-        "ven_name": ven_name, "programs": _pairs("program", program) or None, "forward": forward or None,
-        "sign": sign or None, "poll_s": poll_s, "client_secret_name": client_secret_name,
-        "cert_name": cert if above else None, "key_name": key, "ca_name": ca,
-        "targets": list(target or ()) if above and target else None,
-    }  # fmt: skip
-    more = {name: _json("config", name, text) for name, text in _pairs("config", config).items()}
+    configured = noted_addresses(settings())
+    config = _without_none(told.configuration(role))
     new = NewPeer(
-        tenant_id=tenant_id, protocol=protocol, role=role, name=name, party_id=party_id, client_id=client_id, url=url,
-        fingerprint=fingerprint, groups=tuple(group or ()), granted_targets=() if above else tuple(target or ()),
-        certificate_pem=None if cert is None or above else _read("cert", cert),
-        config={key: value for key, value in own.items() if value is not None} | more,
+        tenant_id=tenant_id, protocol=protocol, role=role, name=name, config=config, **told.fields(role)
     )  # fmt: skip
     made = within(_add(configured, new, issue_cert, key_type))
     emit(made, json_to or Path("-"), lambda: None)
@@ -206,6 +153,32 @@ def show(
 
 
 @peers.command()
+@told_of_a_peer
+def change(
+    name: Which,
+    told: Told,
+    protocol: AnyProtocol = None,
+    role: AnyRole = None,
+    tenant_id: Tenant = "default",
+    json_to: JsonTo = None,
+) -> None:
+    """Change what is given of a peer, the rest stays: a list as a whole, "" takes away, --config KEY=null a key."""
+    configured = noted_addresses(settings())
+
+    async def turn() -> dict[str, Any]:
+        async with _begin(configured) as connection:
+            known = await one(connection, name, tenant_id=tenant_id, protocol=protocol, role=role, in_force=True)
+            fields, config = told.fields(known.role), told.configuration(known.role)
+            if not fields and not config:
+                raise InvalidRequest("peers change", name, "an option that says what is to change, as --url")
+            if config:
+                fields["config"] = _without_none({**known.config, **config})
+            return peer_json(await update_peer(connection, known.id, fields, tenant_id=tenant_id), configured)
+
+    emit(within(turn()), json_to or Path("-"), lambda: None)
+
+
+@peers.command()
 def revoke(
     name: Which,
     protocol: AnyProtocol = None,
@@ -282,29 +255,5 @@ async def _begin(configured: Settings) -> AsyncIterator[AsyncConnection]:
         yield connection
 
 
-def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
-    """`KEY=VALUE` texts by key; a key may hold `=` where it is the market context of 2.0b, an address."""
-    pairs: dict[str, str] = {}
-    for text in given or ():
-        split = str.partition if option == "config" else str.rpartition
-        key, sign, value = split(text, "=")
-        if not sign or not key or not value:
-            raise InvalidRequest(f"--{option}", text, "KEY=VALUE")
-        pairs[key] = value
-    return pairs
-
-
-def _json(option: str, key: str, text: str) -> object:
-    try:
-        return json.loads(text)
-    except ValueError:
-        if text[:1] in '{["':
-            raise InvalidRequest(f"--{option} {key}", text, "JSON, or a plain word") from None
-        return text
-
-
-def _read(option: str, path: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise InvalidRequest(f"--{option}", path, "a file that can be read") from error
+def _without_none(config: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if value is not None}

@@ -134,8 +134,12 @@ async def update_peer(connection: AsyncConnection, peer_id: str, changes: Mappin
     known = await _in_force(connection, peer_id, tenant_id)
     allowed = _CHANGEABLE | {"certificate_pem"}
     for name in changes:
-        if name not in allowed or (name == "client_id" and known.role is not PeerRole.VTN):
+        if name not in allowed:
             raise InvalidRequest(name, changes[name], f"one of {', '.join(sorted(allowed))}")
+    if "client_id" in changes and known.role is not PeerRole.VTN:
+        raise InvalidRequest(
+            "client_id", changes["client_id"], "none: what it has at our VTN is kept under the one it has"
+        )
     base = {name: getattr(known, name) for name in _CHANGEABLE}
     if "certificate_pem" in changes and "fingerprint" not in changes:
         base["fingerprint"] = None  # another certificate has another one
