@@ -8,20 +8,21 @@ import asyncio
 import json
 import ssl
 import stat
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.builders_peering import certificate
-from tests.clock import FixedClock
+from tests.clock import NOON, FixedClock
 from vpp.cli import run
 from vpp.cli.peers_log import since_instant
 from vpp.clock import SystemClock
 from vpp.config import Settings
 from vpp.domain.errors import InvalidRequest
 from vpp.domain.peer import Direction, Protocol
-from vpp.peering import OwnAuthority, SqlMessageLog, certificate_fingerprint, listening, openadr3_url
+from vpp.peering import OwnAuthority, SqlMessageLog, certificate_fingerprint, listening, note_standing, openadr3_url
 from vpp.store.engine import Store
 
 
@@ -236,6 +237,24 @@ def test_what_is_given_of_a_peer_is_changed_and_the_rest_stays(vpp: Vpp, tmp_pat
         assert named in said, given
         assert "hunter2" not in said
     assert vpp.json("show", "utility", "--role", "vtn")["config"] == changed["config"]
+
+
+def test_a_vtn_is_shown_with_since_when_it_is_connected_or_why_not(vpp: Vpp, database_url: str, redis_url: str) -> None:
+    made = vpp.json("add", "utility", "--protocol", "openadr2", "--role", "vtn", "--url", "https://vtn.example")
+    assert "in force" in vpp.text("list")
+
+    async def note(trouble: str | None) -> None:
+        store = Store(database_url, redis_url)
+        await note_standing(store, made["id"], trouble, at=NOON)
+        await store.close()
+
+    asyncio.run(note(None))
+    assert f"connected since {NOON:%Y-%m-%d %H:%M:%S}" in vpp.text("list")
+    asyncio.run(note("not reached [red]at all"))
+    assert "not reached [red]at all" in vpp.text("list")
+    for shown in (vpp.json("show", "utility"), *vpp.json("list", "--json", "-")):
+        assert shown["trouble"] == "not reached [red]at all"
+        assert datetime.fromisoformat(shown["stands_since_at"]) == NOON
 
 
 @pytest.mark.parametrize("kind", ["ec", "rsa"])

@@ -23,7 +23,7 @@ from tests.integration.test_portal_pages import Inline
 from vpp.config import Settings
 from vpp.domain.openadr2 import PointOffer, ReportDemand, ReportOffer
 from vpp.domain.peer import Direction, Peer, PeerRole, Protocol
-from vpp.peering import OwnAuthority, SqlMessageLog, add_demand, certificate_fingerprint, list_peers
+from vpp.peering import OwnAuthority, SqlMessageLog, add_demand, certificate_fingerprint, list_peers, note_standing
 from vpp.portal import create_token
 from vpp.store.engine import Store
 from vpp.store.tables.accounts import tenant
@@ -347,8 +347,21 @@ async def test_a_registered_vtn_above_us_is_shown_so_with_the_reports_it_offers(
         await add_demand(connection, peer.id, demand, at=NOW)
     async with await machine(app, store, "read") as client:
         assert (await client.get(f"/api/v1/peers/{peer.id}")).json()["state"]["words"] == "registered"
+        await note_standing(store, peer.id, None, at=NOW)
+        told = (await client.get(f"/api/v1/peers/{peer.id}")).json()["state"]
+        assert (told["words"], told["trouble"]) == ("registered", None)
+        assert told["stands_since_at"] == NOW.isoformat().replace("+00:00", "Z")
     async with operator(app) as client:
-        shown = (await client.get(f"{PEERS}/{peer.id}")).text
+        assert "connected since" in (await client.get(PEERS)).text
+        await note_standing(store, peer.id, "not reached: <b>no route</b>", at=NOW)
+        for path in (PEERS, f"{PEERS}/{peer.id}"):
+            shown = (await client.get(path)).text
+            assert "not reached: &lt;b&gt;no route&lt;/b&gt;" in shown
+            assert "in trouble" in shown
+            assert "connected since" not in shown
+    async with await machine(app, store, "read") as client:
+        told = (await client.get("/api/v1/peers")).json()["items"][0]["state"]
+        assert (told["words"], told["trouble"]) == ("in trouble", "not reached: <b>no route</b>")
     assert "It offers" in shown
     assert "HISTORY_USAGE" in shown
     assert "spec/p1" in shown

@@ -19,7 +19,7 @@ from vpp.domain import openadr2 as m
 from vpp.domain.errors import InvalidRequest
 from vpp.domain.peer import Peer, PeerRole, Protocol
 from vpp.gateway import Openadr2Ven, OptChanges, Supervisor, VtnTerms
-from vpp.peering import NewPeer, add_peer, list_peers, revoke_peer, update_peer
+from vpp.peering import NewPeer, add_peer, list_peers, revoke_peer, standings, update_peer
 from vpp.store.engine import Store
 from vpp.store.tables.commitments import commitment
 from vpp.store.tables.gateway import openadr2_registration
@@ -181,10 +181,13 @@ async def test_a_loop_that_ends_by_a_defect_is_begun_anew(fleet_store: Store) ->
         made.append(Crashing(f"openadr2:{peer.name}"))
         return made[-1]
 
-    await add(fleet_store, "north", "http://127.0.0.1:9/x")
+    peer = await add(fleet_store, "north", "http://127.0.0.1:9/x")
     with capture_logs() as logs:
         async with supervised(fleet_store, make=make):
             await until(lambda: made and made[0].runs == 3)
+            async with fleet_store.begin() as connection:
+                known = await standings(connection, [peer])
+    assert "ZeroDivisionError" in str(known[peer.id].trouble)
     assert made[0].closed
     assert [entry["event"] for entry in logs].count("loop failed") == 2
 

@@ -22,7 +22,7 @@ from vpp.domain.errors import InvalidRequest
 from vpp.domain.peer import Peer, PeerRole, Protocol
 from vpp.gateway import Openadr2Ven, OptChanges, PassOn, PeerLoop, Supervisor, Telemetry, VtnTerms
 from vpp.observability import WatchedClock
-from vpp.peering import SqlMessageLog, is_of_another_tenant, list_peers
+from vpp.peering import SqlMessageLog, is_of_another_tenant, list_peers, note_standing
 from vpp.ports import Clock, MessageLog, VenClient
 from vpp.store.engine import Store
 from vpp.store.tables.fleet import device, site
@@ -83,6 +83,8 @@ class Vens:
         for peer in found:
             if peer.name == named.name:
                 log.error("peer ignored: VPP_OPENADR2_PEER has its name", peer=peer.name)
+                ignored = "cannot be served: VPP_OPENADR2_PEER has its name"
+                await note_standing(self.store, peer.id, ignored, at=self.clock.now())
         return [named, *(peer for peer in found if peer.name != named.name)]
 
     def make(self, peer: Peer) -> Openadr2Ven:

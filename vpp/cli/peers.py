@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import typer
 from rich.table import Table
+from rich.text import Text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -31,6 +32,7 @@ from vpp.peering import (
     report_offers,
     revoke_peer,
     rotate_secret,
+    standings,
     update_peer,
     write_certificates,
 )
@@ -100,22 +102,21 @@ def list_all(
     tenant_id: Tenant = "default",
     json_to: JsonTo = None,
 ) -> None:
-    """List peers, with when each was last heard."""
+    """List peers, with when each was last heard and, of a VTN, since when it is connected or why it is not."""
     configured = noted_addresses(settings())
     found = within(_list(configured, tenant_id, protocol, role, revoked))
 
     def show() -> None:
         table = Table("protocol", "role")
-        for heading in ("name", "its id", "address"):
+        for heading in ("name", "its id", "address", "last heard", "state"):
             table.add_column(heading, overflow="fold")
-        for heading in ("last heard", "state"):
-            table.add_column(heading)
         for row in found:
             party = row.get("ven_id") or row.get("client_id") or row.get("vtn_id") or ""
             heard = "" if row["last_heard_at"] is None else f"{row['last_heard_at']:%Y-%m-%d %H:%M:%S}"
-            state = "revoked" if row["revoked_at"] else "in force"
             address = row["url"] if row["role"] == "vtn" else row.get("push_url")
-            table.add_row(row["protocol"], row["role"], row["name"], party, address or "comes to us", heard, state)
+            table.add_row(
+                row["protocol"], row["role"], row["name"], party, address or "comes to us", heard, _state(row)
+            )
         console.print(table if found else "no peers yet: vpp peers add NAME --protocol openadr3 --role ven")
 
     emit(found, json_to, show)
@@ -126,8 +127,30 @@ async def _list(
 ) -> list[dict[str, Any]]:
     async with _begin(configured) as connection:
         found = await list_peers(connection, tenant_id=tenant_id, protocol=protocol, role=role, revoked=revoked)
-        heard = await last_heard(connection, found)
-    return [peer_json(peer, configured) | {"last_heard_at": heard.get(peer.id)} for peer in found]
+        stand = await _standing(connection, found)
+    return [peer_json(peer, configured) | stand[peer.id] for peer in found]
+
+
+async def _standing(connection: AsyncConnection, found: list[Peer]) -> dict[str, dict[str, Any]]:
+    """When each peer was last heard, and how the gateway's rounds with it end, by its id."""
+    heard, known = await last_heard(connection, found), await standings(connection, found)
+    return {
+        peer.id: {
+            "last_heard_at": heard.get(peer.id),
+            "stands_since_at": known[peer.id].since_at if peer.id in known else None,
+            "trouble": known[peer.id].trouble if peer.id in known else None,
+        }
+        for peer in found
+    }
+
+
+def _state(row: dict[str, Any]) -> Text:
+    if row["revoked_at"]:
+        return Text("revoked")
+    if row["stands_since_at"] is None:
+        return Text("in force")
+    since = f"{row['stands_since_at']:%Y-%m-%d %H:%M:%S}"
+    return Text(f"connected since {since}" if row["trouble"] is None else f"since {since}: {row['trouble']}")
 
 
 @peers.command()
@@ -144,10 +167,10 @@ def show(
     async def read() -> dict[str, Any]:
         async with _begin(configured) as connection:
             peer = await one(connection, name, tenant_id=tenant_id, protocol=protocol, role=role)
-            heard = await last_heard(connection, [peer])
+            stand = await _standing(connection, [peer])
             offers = await report_offers(connection, peer.id)
         offered = {offer.specifier_id: offer.name.removeprefix("METADATA_") for offer in offers}
-        return peer_json(peer, configured) | {"last_heard_at": heard.get(peer.id), "reports_offered": offered}
+        return peer_json(peer, configured) | stand[peer.id] | {"reports_offered": offered}
 
     emit(within(read()), json_to or Path("-"), lambda: None)
 

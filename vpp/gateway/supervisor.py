@@ -1,7 +1,8 @@
 """Room gateway: one loop for each peer above us, begun, changed and ended as peers are. Run by `vpp/bootstrap`.
 
 A peer's loop never waits for another's: each has its own task, connection and back-off. One that ends
-unexpectedly is begun anew. Peers are read again whenever one changes (`NOTIFY vpp_peer`), and every so often.
+unexpectedly is begun anew. What keeps a peer from being served is kept with it, where operators see it; each loop
+keeps how its own rounds end. Peers are read again whenever one changes (`NOTIFY vpp_peer`), and every so often.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from vpp.domain.errors import VppError
 from vpp.domain.peer import Peer
 from vpp.gateway import metrics
-from vpp.peering import PEER_CHANNEL
+from vpp.peering import PEER_CHANNEL, note_standing
 from vpp.ports import Clock
 from vpp.store.engine import Store
 from vpp.store.listen import Heard, listen
@@ -100,7 +101,7 @@ class Supervisor:
                         await self._changed.wait()
         finally:
             listening.cancel()
-            await asyncio.gather(*(self._stop(one) for one in self._running.values()), *self._leaving)
+            await asyncio.gather(*(self._end(one) for one in self._running.values()), *self._leaving)
             with suppress(asyncio.CancelledError):
                 await listening
 
@@ -122,23 +123,27 @@ class Supervisor:
                 await self._stop(running, leave=peer_id not in wanted)
         for peer_id, peer in wanted.items():
             if peer_id not in self._running:
-                self._begin(peer)
+                await self._begin(peer)
         self._refused = {peer_id: peer for peer_id, peer in self._refused.items() if wanted.get(peer_id) == peer}
         metrics.VENS.set(len(self._running))
 
-    def _begin(self, peer: Peer) -> None:
+    async def _begin(self, peer: Peer) -> None:
         try:
             loop = self._make(peer)
         except (VppError, OSError, ValueError) as error:
             if self._refused.get(peer.id) != peer:  # said once for each way it is configured
                 log.error("peer cannot be served", peer=peer.name, error=str(error))
             self._refused[peer.id] = peer
+            await self._note(peer, f"cannot be served: {error}")
             return
         self._refused.pop(peer.id, None)
         log.info("peer served", peer=peer.name, source=loop.name)
-        self._running[peer.id] = _Running(peer, loop, asyncio.create_task(self._keep(loop), name=loop.name))
+        self._running[peer.id] = _Running(peer, loop, asyncio.create_task(self._keep(peer, loop), name=loop.name))
 
-    async def _keep(self, loop: PeerLoop) -> None:
+    async def _note(self, peer: Peer, trouble: str) -> None:
+        await note_standing(self._store, peer.id, trouble, at=self._clock.now())
+
+    async def _keep(self, peer: Peer, loop: PeerLoop) -> None:
         wait_s, longest_s = self._restart_s
         while True:
             try:
@@ -146,8 +151,13 @@ class Supervisor:
             except Exception as error:  # a defect met at one peer must not end our work for the others
                 metrics.VEN_FAILURES.labels(loop.name).inc()
                 log.exception("loop failed", source=loop.name, error=str(error), retry_s=wait_s)
+                await self._note(peer, f"a defect of ours, {type(error).__name__}: see the log of vpp gateway")
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, longest_s)
+
+    async def _end(self, running: _Running) -> None:
+        await self._stop(running)
+        await self._note(running.peer, "nobody asks it: vpp gateway has ended")
 
     async def _stop(self, running: _Running, *, leave: bool = False) -> None:
         running.task.cancel()

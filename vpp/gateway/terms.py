@@ -45,6 +45,11 @@ class VtnTerms:
     hearing: HearingTerms = field(default_factory=HearingTerms)
     peer: Peer | None = None
 
+    @property
+    def peer_id(self) -> str | None:
+        """The id of its row, where it has one."""
+        return None if self.peer is None else self.peer.id
+
     @classmethod
     def of(cls, peer: Peer, *, ven_name: str, poll_s: float) -> "VtnTerms":
         """Return the terms a peer is configured with (keys as in `vpp.peering.NewPeer`).

@@ -46,6 +46,7 @@ from vpp.gateway.reporter import Reporter
 from vpp.gateway.session import Session
 from vpp.gateway.telling import AvailabilityTeller
 from vpp.gateway.terms import VtnTerms
+from vpp.peering import note_standing
 from vpp.ports import Clock, MarketProgram, VenClient
 from vpp.store.engine import Store
 
@@ -110,7 +111,9 @@ class Openadr2Ven:
         try:
             due_at = await self._round()
         except (VppError, SQLAlchemyError, OSError) as error:
+            await note_standing(self._store, self._terms.peer_id, error, at=self._clock.now())
             return self._after_failure(error)
+        await note_standing(self._store, self._terms.peer_id, None, at=self._clock.now())
         self._failures = 0
         metrics.EXCHANGES.labels(self.name, "ok").inc()
         metrics.REACHABLE.labels(self.name).set(1)

@@ -112,6 +112,7 @@ from vpp.peering.peers import (
 )
 from vpp.peering.report_wishes import ReportWish, report_wishes
 from vpp.peering.retention import forget_old, forget_received, run_retention
+from vpp.peering.standing import Standing, note_standing, standings
 
 __all__ = [
     "ACCESS_CHANNEL",
@@ -146,6 +147,7 @@ __all__ = [
     "ReportWish",
     "SqlMessageLog",
     "SqlObjectShelf",
+    "Standing",
     "Topics",
     "Unavailability",
     "VenAnswer",
@@ -202,6 +204,7 @@ __all__ = [
     "message_from_json",
     "modify",
     "next_report_values",
+    "note_standing",
     "noted_addresses",
     "on_received",
     "open_heard",
@@ -225,6 +228,7 @@ __all__ = [
     "run_retention",
     "search_messages",
     "select_objects",
+    "standings",
     "tell_vtn2",
     "unsaid_of",
     "update_peer",

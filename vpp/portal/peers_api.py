@@ -69,6 +69,8 @@ class StateOut(BaseModel):
     subscriptions: int
     broken: int
     waiting: int
+    trouble: str | None
+    stands_since_at: datetime | None
 
 
 class PeerOut(BaseModel):

@@ -8,7 +8,7 @@ from sqlalchemy import case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vpp.domain.peer import Direction, Peer, PeerRole, Protocol
-from vpp.peering import MessageFilter, last_heard, search_messages
+from vpp.peering import MessageFilter, last_heard, search_messages, standings
 from vpp.store.tables.gateway import openadr2_registration
 from vpp.store.tables.notifications import notification_channel
 from vpp.store.tables.openadr2_vtn import vtn2_outbox, vtn2_registration, vtn2_report_request
@@ -27,6 +27,8 @@ class PeerState:
         reports: report requests that run (2.0b), or reports it has put at our VTN (3).
         subscriptions, broken: ways it wants to be told, and those that do not work (3).
         waiting: messages it has not taken yet (2.0b).
+        trouble: of a VTN above us, why the gateway's last round with it failed, or why it cannot be asked at all.
+        stands_since_at: since when its rounds go well, or, with `trouble`, since when none does; None: not asked yet.
     """
 
     registered_at: datetime | None = None
@@ -36,10 +38,14 @@ class PeerState:
     subscriptions: int = 0
     broken: int = 0
     waiting: int = 0
+    trouble: str | None = None
+    stands_since_at: datetime | None = None
 
     @property
     def words(self) -> str:
         """How it stands, in two or three words."""
+        if self.trouble is not None:
+            return "in trouble"
         if self.registered_at is not None:
             return "registered"
         if self.ended_at is not None:
@@ -128,6 +134,8 @@ async def _vtns(connection: AsyncConnection, peers: list[Peer], states: dict[str
             peer_id = sources.get((protocol, source))
             if peer_id is not None:
                 states[peer_id] = replace(states[peer_id], registered_at=at)
+    for peer_id, found_so in (await standings(connection, peers)).items():
+        states[peer_id] = replace(states[peer_id], trouble=found_so.trouble, stands_since_at=found_so.since_at)
 
 
 def _sources(peer: Peer) -> tuple[str, str]:

@@ -36,6 +36,7 @@ from vpp.gateway.ven3.intake import Intake
 from vpp.gateway.ven3.reporter import Reporter3
 from vpp.gateway.ven3.subscriber import Subscriber
 from vpp.gateway.ven3.terms import Ven3Terms
+from vpp.peering import note_standing
 from vpp.ports import Clock, EventTranslator, MarketProgram, Ven3Client, Ven3Ear
 from vpp.store.engine import Store
 
@@ -148,7 +149,9 @@ class Openadr3Ven:
         try:
             due_at = await self._round()
         except (VppError, SQLAlchemyError, OSError) as error:
+            await note_standing(self._store, self._terms.peer_id, error, at=self._clock.now())
             return self._after_failure(error)
+        await note_standing(self._store, self._terms.peer_id, None, at=self._clock.now())
         self._failures = 0
         metrics.EXCHANGES.labels(self.name, "ok").inc()
         metrics.REACHABLE.labels(self.name).set(1)

@@ -30,6 +30,7 @@ class Ven3Terms:
         poll_s: how often we ask [s].
         seed: fixes random starts and the jitter of retries.
         hearing: what it may do beside asking for power.
+        peer_id: its row, where it has one: how it stands is kept there.
     """
 
     tenant_id: str
@@ -41,6 +42,7 @@ class Ven3Terms:
     poll_s: float = 60.0
     seed: int = 0
     hearing: HearingTerms = field(default_factory=HearingTerms)
+    peer_id: str | None = None
 
     @classmethod
     def of(cls, peer: Peer, *, ven_name: str, poll_s: float, public_url: str | None, seed: int) -> "Ven3Terms":
@@ -78,6 +80,7 @@ class Ven3Terms:
             poll_s=_seconds(config, poll_s),
             seed=seed,
             hearing=HearingTerms.of(peer),
+            peer_id=peer.id,
         )
 
 

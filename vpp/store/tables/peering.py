@@ -24,8 +24,11 @@ peer = Table(
     Column("config", JSONB, nullable=False),
     Column("created_at", UtcInstant, nullable=False),
     Column("revoked_at", UtcInstant),
+    Column("stands_since_at", UtcInstant),
+    Column("trouble", Text),
     CheckConstraint("protocol in ('openadr2', 'openadr3')", name="protocol"),
     CheckConstraint("role in ('ven', 'vtn', 'bl')", name="role"),
+    CheckConstraint("trouble is null or stands_since_at is not null", name="since"),
     Index(
         "uq_peer_name", "tenant_id", "protocol", "role", "name", unique=True,
         postgresql_where=text("revoked_at is null"),
@@ -37,7 +40,9 @@ peer = Table(
     Index("uq_peer_client", "client_id", unique=True, postgresql_where=text("role <> 'vtn'")),
 )  # fmt: skip
 """`party_id`: venID or vtnID in 2.0b, venName in 3. A revoked peer's name may be used again; the client id
-under which it came to us may not, for its objects at our VTN are kept under it."""
+under which it came to us may not, for its objects at our VTN are kept under it.
+`trouble`: why the last round with a VTN above us failed, null where it went well; `stands_since_at`: since when it
+stands so or so, null where there was no round yet."""
 
 token_key = Table(
     "token_key",
