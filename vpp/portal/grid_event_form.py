@@ -1,29 +1,49 @@
 """The form in which the operator composes an event: what was typed, to an event and back. Called by `grid_event_pages`.
 
-The form states one signal; events of several are composed through the API. What was typed stays in the form
-when it is refused, with the reason beside it.
+What was typed stays in the form when it is refused, with the reason beside it. An event is opened in the form only
+where reading the form again gives the same event: what it cannot state is changed through the API.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import count
 from typing import Any
 
 from starlette.datastructures import FormData
 
 from vpp.domain.errors import InvalidRequest
-from vpp.domain.grid_event import GridEvent, Series, SeriesInterval, SeriesType, Target, TargetKind
+from vpp.domain.grid_event import GridEvent, Series, Target, TargetKind
+from vpp.portal.grid_event_signal_form import (
+    MAX_ROWS,
+    ROW,
+    TEXTS,
+    TypedSignal,
+    as_before,
+    empty_signal,
+    length_of,
+    more_rows,
+    needed,
+    series_of,
+    signal_after,
+    signals_from,
+    typed_minutes,
+    typed_signal,
+)
 from vpp.portal.local_time import TwiceOnTheClock, instant_of, typed
-from vpp.portal.signals import SIGNALS, read_values, value_words
 
-MAX_ROWS = 300
+MAX_SIGNALS = 10
 MAX_TYPED = 2000
+MAX_FIELDS = 2 * MAX_ROWS * MAX_SIGNALS + 2000
+"""Intervals of all signals, and everything else in the form."""
+
 TEXT_FIELDS = (
-    "event_id", "expected_number", "program", "type", "name", "unit", "currency", "start", "start_fold", "priority",
-    "tolerance_min", "ramp_up_min", "recovery_min", "notification_min", "comment", "resources", "parties", "reason",
+    "event_id", "expected_number", "program", "start", "start_fold", "priority", "tolerance_min", "ramp_up_min",
+    "recovery_min", "notification_min", "comment", "resources", "parties", "reason",
 )  # fmt: skip
 LENGTHS = ("ramp_up", "recovery", "notification")
+_WORDS = {"rows": "intervals", "name": "name of the private type", "program": "programme"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +51,11 @@ class Typed:
     """What stands in the form, as it was typed.
 
     Attributes:
-        rows: minutes and values of each interval; empty ones are passed over.
         targets: `ven:` and `group:` addressees that are ticked.
     """
 
     texts: Mapping[str, str]
-    rows: tuple[tuple[str, str], ...]
+    signals: tuple[TypedSignal, ...]
     targets: frozenset[str] = frozenset()
     is_test: bool = False
     answer_wanted: bool = True
@@ -47,64 +66,80 @@ class Typed:
 
 @dataclass(slots=True)
 class Refusals:
-    """What is wrong with the form, by field; `twice` where the start is shown twice by the clock."""
+    """What is wrong with the form, by field: `start`, or `unit-1` of the second signal.
+
+    Attributes:
+        twice: the clock shows the start twice, and nobody said which is meant.
+    """
 
     by_field: dict[str, str] = field(default_factory=dict)
     twice: bool = False
 
 
 def empty(*, event_id: str, start_at: datetime, zone: str, program: str) -> Typed:
-    """A new form: four intervals of an hour, of which one is filled in."""
+    """A new form: one signal of four intervals of an hour, of which one is filled in."""
     start, _ = typed(start_at, zone)
-    texts = {"event_id": event_id, "program": program, "type": SeriesType.SIMPLE.value, "start": start}
-    return Typed(texts=texts, rows=(("60", "1"), ("", ""), ("", ""), ("", "")))
+    return Typed(texts={"event_id": event_id, "program": program, "start": start}, signals=(empty_signal(),))
 
 
 def typed_from(form: FormData) -> Typed:
     """What a form sent, cut to a reasonable length."""
-    texts = {name: str(form.get(name, ""))[:MAX_TYPED].strip() for name in TEXT_FIELDS}
-    minutes = [str(each)[:40] for each in form.getlist("minutes")]
-    values = [str(each)[:MAX_TYPED] for each in form.getlist("value")]
-    rows = tuple(zip(minutes, values, strict=False))[:MAX_ROWS]
+    sent = [(name, _one_line(str(value))) for name, value in form.multi_items()]
+    texts = {name: value for name, value in sent if name in TEXT_FIELDS}
     return Typed(
         texts=texts,
-        rows=rows,
-        targets=frozenset(str(each)[:200] for each in form.getlist("target")),
+        signals=signals_from([each for each in sent if each[0] in (*TEXTS, *ROW)])[: MAX_SIGNALS + 1],
+        targets=frozenset(value for name, value in sent if name == "target"),
         is_test=form.get("is_test") == "yes",
         answer_wanted=form.get("answer_wanted", "yes") == "yes",
     )
 
 
-def more_rows(form: Typed, count: int = 4) -> Typed:
-    """The form with empty intervals added, for those without scripts."""
-    return replace(form, rows=(*form.rows, *((("", ""),) * count))[:MAX_ROWS])
+def edited(typed_form: Typed, form: FormData) -> Typed | None:
+    """The form with what one of its own buttons adds or removes, for those without scripts; None: none was pressed."""
+    signals = typed_form.signals
+    if "more_signals" in form:
+        further = signal_after(signals[-1]) if signals else empty_signal()
+        return replace(typed_form, signals=(*signals, further)[: max(MAX_SIGNALS, len(signals))])
+    for button in ("more", "drop"):
+        if button in form:
+            number = str(form[button])
+            index = int(number) if number.isascii() and number.isdigit() and len(number) < 3 else 0
+            changed = (more_rows(each) for each in signals[index : index + 1] if button == "more")
+            left = (*signals[:index], *changed, *signals[index + 1 :])
+            return replace(typed_form, signals=left or (empty_signal(),))
+    return None
 
 
 def typed_of(event: GridEvent, zone: str) -> Typed | None:
-    """An event as it would have been typed; None where the form cannot state it."""
-    if len(event.series) != 1 or not _follows_on(event.series[0], event.start_at):
-        return None
-    series = event.series[0]
-    start, fold = typed(event.start_at, zone)
-    named = {TargetKind.RESOURCE: "resources", TargetKind.PARTY: "parties"}
-    listed = {
-        name: ", ".join(target.value for target in event.targets if target.kind is kind) for kind, name in named.items()
-    }
-    texts = {
-        "event_id": event.event_id, "expected_number": str(event.modification_number), "program": event.program,
-        "type": series.type.value, "name": series.name if series.type is SeriesType.OTHER else "",
-        "unit": series.unit or "", "currency": series.currency or "", "start": start, "start_fold": fold,
-        "priority": str(event.priority or ""), "comment": event.comment,
-        "tolerance_min": _minutes(event.start_tolerance), **listed,
-        **{f"{name}_min": _minutes(getattr(event, name)) for name in LENGTHS},
-    }  # fmt: skip
-    rows = tuple((_minutes(part.duration) or "0", value_words(part.values)) for part in series.intervals)
-    ticked = frozenset(
-        f"{target.kind.value}:{target.value}"
-        for target in event.targets
-        if target.kind in (TargetKind.VEN, TargetKind.GROUP)
+    """An event as it would have been typed; None where the form cannot state all of it."""
+    form = _as_typed(event, zone)
+    read, _ = event_of(form, zone, at=event.created_at)
+    stands = replace(event, cancelled=False)
+    return form if read is not None and restated(stands, read) == stands else None
+
+
+def restated(old: GridEvent, new: GridEvent) -> GridEvent:
+    """What the form says of an event that stands, with what it has no field for as it was; `old` where that is all."""
+    before = {series.series_id: series for series in old.series}
+    kept = replace(
+        new,
+        created_at=old.created_at,
+        modification_number=old.modification_number,
+        modified_at=old.modified_at,
+        series=tuple(as_before(before.get(each.series_id, each), each) for each in new.series),
+        targets=old.targets if set(old.targets) == set(new.targets) else new.targets,
+        reports_wanted=old.reports_wanted,
+        extras=old.extras,
     )
-    return Typed(texts, rows, ticked, event.is_test, event.answer_wanted)
+    return old if replace(kept, modification_reason=old.modification_reason) == old else kept
+
+
+def titled(field_name: str, signals: int) -> str:
+    """A field in words, as `signal 2, unit`; of one signal alone its number is not said."""
+    name, dash, index = field_name.partition("-")
+    words = _WORDS.get(name, name.removesuffix("_min").replace("_", " "))
+    return f"signal {int(index) + 1}, {words}" if dash and signals > 1 else words
 
 
 def event_of(form: Typed, zone: str, *, at: datetime) -> tuple[GridEvent | None, Refusals]:
@@ -115,30 +150,30 @@ def event_of(form: Typed, zone: str, *, at: datetime) -> tuple[GridEvent | None,
         try:
             return read()
         except InvalidRequest as error:
-            wrong.by_field[name] = f"{error.allowed[0].upper()}{error.allowed[1:]}."
+            wrong.by_field[name] = _sentence(error.allowed)
             wrong.twice = wrong.twice or isinstance(error, TwiceOnTheClock)
             return None
 
     start_at = tried("start", lambda: instant_of(form["start"], zone, "start", fold=form["start_fold"]))
-    series = tried("rows", lambda: _series(form, start_at or at))
+    series = tuple(_series(form, start_at or at, wrong))
     lengths = {
-        name: tried(f"{name}_min", partial(_length, form[f"{name}_min"], f"{name}_min"))
+        name: tried(f"{name}_min", partial(length_of, form[f"{name}_min"], f"{name}_min"))
         for name in (*LENGTHS, "tolerance")
     }
     priority = tried("priority", lambda: _priority(form["priority"]))
-    program = tried("program", lambda: _needed(form["program"], "program", "the programme or market context"))
+    program = tried("program", lambda: needed(form["program"], "program", "the programme or market context"))
     targets = tried("targets", lambda: _targets(form))
     if wrong.by_field:
         return None, wrong
-    ends = [part.start_at + part.duration for part in series.intervals if part.duration]
-    whole = len(ends) == len(series.intervals)
+    ends = [None if not part.duration else part.start_at + part.duration for each in series for part in each.intervals]
+    known = [end for end in ends if end is not None]
     event = GridEvent(
         event_id=form["event_id"],
         modification_number=0,
         program=program,
         start_at=start_at,
-        duration=max(ends) - start_at if whole else None,
-        series=(series,),
+        duration=max(known) - start_at if len(known) == len(ends) else None,
+        series=series,
         created_at=at,
         modification_reason=form["reason"],
         is_test=form.is_test,
@@ -154,40 +189,58 @@ def event_of(form: Typed, zone: str, *, at: datetime) -> tuple[GridEvent | None,
     return event, wrong
 
 
-def _series(form: Typed, start_at: datetime) -> Series:
-    if form["type"] not in SeriesType.__members__:
-        raise InvalidRequest("type", form["type"], "a signal of the list")
-    type_ = SeriesType(form["type"])
-    name = form["name"] if type_ is SeriesType.OTHER else type_.value
-    _needed(name, "name", "the private type's name")
-    signal = SIGNALS[type_]
-    intervals: list[SeriesInterval] = []
-    at: datetime | None = start_at
-    for number, (minutes, value) in enumerate(form.rows, start=1):
-        if not minutes.strip() and not value.strip():
-            continue
-        if at is None:
-            raise InvalidRequest("rows", number, f"nothing after interval {number - 1}, which has no end")
-        length = _length(minutes, f"interval {number}")
-        if length is None:
-            raise InvalidRequest("rows", minutes, f"interval {number} needs its minutes; 0 is without an end")
+def _series(form: Typed, start_at: datetime, wrong: Refusals) -> Iterator[Series]:
+    """The signals that can be read; of the others what is wrong is written down."""
+    if not 0 < len(form.signals) <= MAX_SIGNALS:
+        wrong.by_field["signals"] = f"1 to {MAX_SIGNALS} signals; an event of more is stated through the API."
+        return
+    taken = {signal["series_id"] for signal in form.signals}
+    fresh = (number for number in map(str, count()) if number not in taken)
+    used: set[str] = set()
+    for index, signal in enumerate(form.signals):
+        mine = signal["series_id"]
+        series_id = next(fresh) if not mine or mine in used else mine
+        used.add(series_id)
         try:
-            values = read_values(signal.kind, value, f"interval {number}")
+            yield series_of(signal, start_at, series_id)
         except InvalidRequest as error:
-            raise InvalidRequest("rows", value, f"{error.allowed} in interval {number}") from error
-        uid = str(len(intervals))
-        intervals.append(SeriesInterval(start_at=at, duration=length or None, values=values, uid=uid))
-        at = at + length if length else None
-    if not intervals:
-        raise InvalidRequest("rows", "", "at least one interval")
-    return Series(
-        series_id="0",
-        type=type_,
-        name=name,
-        intervals=tuple(intervals),
-        unit=form["unit"] or None if signal.units else None,
-        currency=form["currency"].upper() or None if signal.currency else None,
+            wrong.by_field[f"{error.field}-{index}"] = _sentence(error.allowed)
+
+
+def _as_typed(event: GridEvent, zone: str) -> Typed:
+    start, fold = typed(event.start_at, zone)
+    named = {TargetKind.RESOURCE: "resources", TargetKind.PARTY: "parties"}
+    listed = {
+        name: ", ".join(target.value for target in event.targets if target.kind is kind) for kind, name in named.items()
+    }
+    texts = {
+        "event_id": event.event_id, "expected_number": str(event.modification_number), "program": event.program,
+        "start": start, "start_fold": fold, "priority": "" if event.priority is None else str(event.priority),
+        "comment": event.comment, "tolerance_min": typed_minutes(event.start_tolerance or None), **listed,
+        **{f"{name}_min": typed_minutes(getattr(event, name)) for name in LENGTHS},
+    }  # fmt: skip
+    ticked = frozenset(
+        f"{target.kind.value}:{target.value}"
+        for target in event.targets
+        if target.kind in (TargetKind.VEN, TargetKind.GROUP)
     )
+    sent = {name: _one_line(value) for name, value in texts.items()}
+    return Typed(sent, tuple(map(_as_sent, event.series)), ticked, event.is_test, event.answer_wanted)
+
+
+def _as_sent(series: Series) -> TypedSignal:
+    signal = typed_signal(series)
+    texts = {name: _one_line(value) for name, value in signal.texts.items()}
+    return TypedSignal(texts, tuple((minutes, _one_line(value)) for minutes, value in signal.rows))
+
+
+def _sentence(words: str) -> str:
+    return f"{words[0].upper()}{words[1:]}."
+
+
+def _one_line(text: str) -> str:
+    """A text as a field of the form sends it: in one line, of limited length."""
+    return text.replace("\r", "").replace("\n", "")[:MAX_TYPED].strip()
 
 
 def _targets(form: Typed) -> tuple[Target, ...]:
@@ -203,41 +256,9 @@ def _targets(form: Typed) -> tuple[Target, ...]:
     return tuple(found)
 
 
-def _length(text: str, field_name: str) -> timedelta | None:
-    if not text.strip():
-        return None
-    try:
-        minutes = float(text)
-    except ValueError:
-        minutes = -1.0
-    if not 0 <= minutes <= 60 * 24 * 3650:
-        raise InvalidRequest(field_name, text, "minutes, 0 or more")
-    return timedelta(minutes=minutes)
-
-
 def _priority(text: str) -> int | None:
     if not text:
         return None
     if not text.isascii() or not text.isdigit() or len(text) > 9:
         raise InvalidRequest("priority", text, "a whole number from 0")
     return int(text)
-
-
-def _needed(text: str, field_name: str, allowed: str) -> str:
-    if not 0 < len(text) <= 256:
-        raise InvalidRequest(field_name, text[:40], allowed)
-    return text
-
-
-def _follows_on(series: Series, start_at: datetime) -> bool:
-    """Whether intervals are such as the form states: one after the other, without targets of their own."""
-    at: datetime | None = start_at
-    for part in series.intervals:
-        if part.start_at != at:
-            return False
-        at = None if part.duration is None else part.start_at + part.duration
-    return not series.targets and series.current is None
-
-
-def _minutes(length: timedelta | None) -> str:
-    return "" if not length else f"{length / timedelta(minutes=1):.12g}"

@@ -30,7 +30,19 @@ from vpp.peering import (
 from vpp.portal import queries_downstream
 from vpp.portal.auth import Subject, require_role
 from vpp.portal.context import Context, Ctx
-from vpp.portal.grid_event_form import Refusals, Typed, empty, event_of, more_rows, typed_from, typed_of
+from vpp.portal.grid_event_form import (
+    MAX_FIELDS,
+    MAX_SIGNALS,
+    Refusals,
+    Typed,
+    edited,
+    empty,
+    event_of,
+    restated,
+    titled,
+    typed_from,
+    typed_of,
+)
 from vpp.portal.grid_event_view import read_view
 from vpp.portal.grid_events import keep_unsayable, new_event_id, telling
 from vpp.portal.paging import DEFAULT, FARTHEST
@@ -43,6 +55,7 @@ router = APIRouter(prefix="/operator/grid-events", include_in_schema=False)
 Operator = Annotated[Subject, Depends(require_role("operator"))]
 At = Annotated[int, Query(ge=0, le=FARTHEST)]
 PATH = "/operator/grid-events"
+_NO_FORM = "this event says what the form has no field for, as targets of one signal or intervals that do not follow on"
 _QUARTER = timedelta(minutes=15)
 _UNITS = {
     "KW": "kW", "KWH": "kWh", "PERCENT": "share of one", "CELSIUS": "°C", "FAHRENHEIT": "°F", "KVA": "kVA",
@@ -87,9 +100,9 @@ async def new(request: Request, context: Ctx, subject: Operator) -> Response:
 @router.post("/new")
 async def compose(request: Request, context: Ctx, subject: Operator) -> Response:
     """Tell the event that was typed; what cannot be gets the form again."""
-    form, more = await _typed(request)
-    if more:
-        return await _form_page(request, context, subject, more_rows(form), action=f"{PATH}/new")
+    form, is_edited = await _typed(request)
+    if is_edited:
+        return await _form_page(request, context, subject, form, action=f"{PATH}/new")
     event, wrong = await _read(context, subject, form)
     if event is None:
         return await _form_page(request, context, subject, form, wrong, action=f"{PATH}/new")
@@ -113,7 +126,8 @@ async def preview(request: Request, context: Ctx, subject: Operator) -> Response
     if event is not None:
         unsaid = unsaid_of(event, telling(context)["translator"])
     pictures = _pictures(event, context.clock.now()) if event is not None else []
-    values = {"event": event, "pictures": pictures, "wrong": wrong.by_field, "unsaid": unsaid, "zone": zone, **_words()}
+    said = {titled(name, len(form.signals)): why for name, why in wrong.by_field.items()}
+    values = {"event": event, "pictures": pictures, "wrong": said, "unsaid": unsaid, "zone": zone, **_words()}
     return page(request, "grid_event_preview.html", values, subject=subject)
 
 
@@ -125,17 +139,17 @@ async def change(request: Request, context: Ctx, subject: Operator, event_id: st
         zone = await fleet_zone(connection, tenant_id=subject.tenant_id)
     form = typed_of(event, zone)
     if form is None:
-        raise Conflict("this event has several signals, or intervals of its own making: change it through the API")
+        raise Conflict(f"{_NO_FORM}: change it through the API")
     return await _form_page(request, context, subject, form, action=f"{address(event_id)}/modify")
 
 
 @router.post("/event/{event_id:path}/modify")
 async def modified(request: Request, context: Ctx, subject: Operator, event_id: str) -> Response:
     """State an event anew; one that has changed meanwhile is not overwritten."""
-    form, more = await _typed(request)
+    form, is_edited = await _typed(request)
     action = f"{address(event_id)}/modify"
-    if more:
-        return await _form_page(request, context, subject, more_rows(form), action=action)
+    if is_edited:
+        return await _form_page(request, context, subject, form, action=action)
     event, wrong = await _read(context, subject, form)
     if event is not None:
         try:
@@ -191,6 +205,7 @@ async def one(request: Request, context: Ctx, subject: Operator, event_id: str) 
         "event": event,
         "pictures": _pictures(event, now),
         "editable": typed_of(event, zone) is not None,
+        "no_form": _NO_FORM,
         "status": event.status_at(now),
         "unsaid": unsaid_of(event, telling(context)["translator"]),
         "chart": view.chart(now),
@@ -233,8 +248,11 @@ def _words() -> dict[str, Any]:
 
 
 async def _typed(request: Request) -> tuple[Typed, bool]:
-    form = await request.form(max_fields=2000)
-    return typed_from(form), "more" in form
+    """What was typed, and whether a button of the form itself was pressed: then with what it adds or removes."""
+    form = await request.form(max_fields=MAX_FIELDS)
+    typed_form = typed_from(form)
+    changed = edited(typed_form, form)
+    return changed or typed_form, changed is not None
 
 
 async def _read(context: Context, subject: Subject, form: Typed) -> tuple[GridEvent | None, Refusals]:
@@ -248,7 +266,7 @@ async def _modify(context: Context, subject: Subject, event_id: str, event: Grid
         await modify(
             connection,
             event_id,
-            lambda old: keep_unsayable(old, event),
+            lambda old: restated(old, keep_unsayable(old, event)),
             tenant_id=subject.tenant_id,
             expected_number=number,
             revive=True,
@@ -272,6 +290,8 @@ async def _form_page(
         "wrong": (wrong or Refusals()).by_field,
         "twice": bool(wrong and wrong.twice) or form["start_fold"] in ("0", "1"),
         "action": action,
+        "most_signals": MAX_SIGNALS,
+        "titled": titled,
         "changing": action != f"{PATH}/new",
         **_words(),
     }

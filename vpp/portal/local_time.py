@@ -9,9 +9,6 @@ from zoneinfo import ZoneInfo
 
 from vpp.domain.errors import InvalidRequest
 
-FORM = "%Y-%m-%dT%H:%M"
-"""What a browser's date and time field sends."""
-
 
 class TwiceOnTheClock(InvalidRequest):
     """The clock shows this time twice; `fold` 0 or 1 says which is meant."""
@@ -54,4 +51,5 @@ def typed(at: datetime, zone: str) -> tuple[str, str]:
     """Return an instant as a form shows it, and the fold where the clock shows it twice ("" where not)."""
     local = at.astimezone(ZoneInfo(zone))
     other = local.replace(fold=1 - local.fold).astimezone(UTC)
-    return local.strftime(FORM), "" if other == at.astimezone(UTC) else str(local.fold)
+    shown = local.replace(tzinfo=None).isoformat(timespec="seconds" if local.second else "minutes")
+    return shown, "" if other == at.astimezone(UTC) else str(local.fold)
