@@ -9,7 +9,7 @@ from prometheus_client import REGISTRY
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tests.builders_gateway import Fleet, add_tenant, running_ven
+from tests.builders_gateway import Fleet, MortalStore, add_tenant, running_ven
 from tests.builders_ven2 import ScriptedVtn, grid_event
 from tests.clock import FixedClock
 from vpp.commitments import advance, load
@@ -20,6 +20,7 @@ from vpp.gateway import Openadr2Ven
 from vpp.store.engine import Store
 from vpp.store.tables.commitments import commitment as commitments
 from vpp.store.tables.commitments import commitment_step
+from vpp.store.tables.signals import heard_series
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
@@ -298,3 +299,52 @@ async def test_an_event_told_completed_at_its_end_by_the_utilitys_clock_is_not_c
     await ven.step()
     (held,) = await lives(fleet_store)
     assert (held.cancel_requested, held.window.end_at) == (False, event.end_at)
+
+
+async def told_again(clock: FixedClock, vtn: ScriptedVtn, ven: Openadr2Ven) -> None:
+    vtn.tell(*vtn.events)
+    clock.advance(MINUTE)
+    await ven.step()
+
+
+async def test_a_message_of_events_told_again_is_recognised_at_once_and_answered_where_an_answer_is_wanted(
+    fleet_store: Store, present: FixedClock, vtn: ScriptedVtn
+) -> None:
+    async def transactions(count: int) -> int:
+        counting = MortalStore(fleet_store)
+        async with running_ven(counting, present, vtn.url) as ven:
+            silent = [grid_event(f"E{n}", present.now() + HOUR, 9.0, answer_wanted=False) for n in range(count)]
+            asking = grid_event("asking", present.now() + HOUR, 9.0, number=count)
+            vtn.tell(*silent, asking)
+            await ven.step()
+            vtn.heard.clear()
+            before = counting.left
+            await told_again(present, vtn, ven)
+        assert vtn.opts == [("asking", count, "in", 200)]
+        return before - counting.left
+
+    assert await transactions(1) == await transactions(8)
+
+
+async def test_an_event_told_again_is_taken_anew_where_our_part_in_it_has_changed_or_it_was_withdrawn(
+    fleet_store: Store, present: FixedClock, vtn: ScriptedVtn, ven: Openadr2Ven
+) -> None:
+    async def effects() -> dict[str, str]:
+        async with fleet_store.begin() as connection:
+            rows = await connection.execute(select(heard_series.c.event_id, heard_series.c.effect))
+            return {row.event_id: row.effect for row in rows}
+
+    start_at = present.now() + 3 * HOUR
+    vtn.tell(grid_event("power", start_at, 9.0), grid_event("price", start_at, 9.0, kind=PRICE))
+    await ven.step()
+    assert await effects() == {"power": "committed", "price": "shown"}
+    (before,) = await lives(fleet_store)
+    declined = replace(before, opt_in=False, opt_reason="too hot", revision=before.revision + 1)
+    async with fleet_store.begin() as connection:
+        await advance(connection, before, declined, at=present.now(), what="declined")
+    everything, vtn.events = vtn.events, vtn.events[:1]
+    await told_again(present, vtn, ven)
+    assert await effects() == {"power": "refused", "price": "ended"}
+    vtn.events = everything
+    await told_again(present, vtn, ven)
+    assert await effects() == {"power": "refused", "price": "shown"}

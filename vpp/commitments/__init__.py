@@ -5,7 +5,18 @@ Never talks to a device or a solver: whether the fleet covers an event is asked 
 
 from vpp.commitments.receive import DECLINED_CHANGE, MODIFIED, Decide, Decision, receive
 from vpp.commitments.reconsider import change_answer, would_be_answered
-from vpp.commitments.records import advance, due, in_force, load, next_due_at, note, overlapping, postpone, taken_part
+from vpp.commitments.records import (
+    advance,
+    due,
+    find,
+    in_force,
+    load,
+    next_due_at,
+    note,
+    overlapping,
+    postpone,
+    taken_part,
+)
 
 __all__ = [
     "DECLINED_CHANGE",
@@ -15,6 +26,7 @@ __all__ = [
     "advance",
     "change_answer",
     "due",
+    "find",
     "in_force",
     "load",
     "next_due_at",

@@ -66,7 +66,7 @@ async def receive(
         Conflict: the event is another tenant's, whose peer has the same name.
     """
     await connection.execute(select(func.pg_advisory_xact_lock(_lock_key(signal))))
-    known = await records.find(connection, signal.source, signal.external_id)
+    known = await records.find(connection, signal.source, signal.external_id, for_update=True)
     if known is not None and known.tenant_id != tenant_id:
         raise Conflict(f"event {signal.external_id!r} of {signal.source} is another tenant's: name its peer otherwise")
     intake = _Intake(connection, signal, program, terms, decide, clock.now())

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, Select, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, Select, exists, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vpp.domain.commitment import TRANSITIONS, Commitment, CommitmentState, TargetInterval
@@ -31,10 +31,13 @@ async def load(connection: AsyncConnection, commitment_id: UUID, *, for_update: 
     return found[0]
 
 
-async def find(connection: AsyncConnection, source: str, external_id: str) -> Commitment | None:
-    """Return the latest life of the commitment a peer knows by its own id, locked for this transaction."""
+async def find(
+    connection: AsyncConnection, source: str, external_id: str, *, for_update: bool = False
+) -> Commitment | None:
+    """Return the latest life of the commitment a peer knows by its own id."""
     query = select(commitments).where(commitments.c.source == source, commitments.c.external_id == external_id)
-    found = await _fetch(connection, query.order_by(commitments.c.life.desc()).limit(1).with_for_update())
+    query = query.order_by(commitments.c.life.desc()).limit(1)
+    found = await _fetch(connection, query.with_for_update() if for_update else query)
     return found[0] if found else None
 
 
@@ -80,8 +83,19 @@ async def overlapping(connection: AsyncConnection, commitment: Commitment) -> li
         commitments.c.tenant_id == commitment.tenant_id,
         commitments.c.id != commitment.id,
         commitments.c.state.in_([state.value for state in _IN_FORCE]),
+        *_some_target_between(commitment.window),  # a long list of events is not read for each of them
     )
     return [c for c in await _fetch(connection, query) if c.window.overlap(commitment.window) is not None]
+
+
+def _some_target_between(window: Interval) -> tuple[ColumnElement[bool], ...]:
+    """What holds of every commitment whose window shares time with this one, and of some others."""
+    part = commitment_target.alias()
+    mine = part.c.commitment_id == commitments.c.id
+    return (
+        exists().where(mine, part.c.start_at < window.end_at),
+        exists().where(mine, part.c.end_at > window.start_at),
+    )
 
 
 async def create(connection: AsyncConnection, commitment: Commitment, *, at: datetime) -> None:

@@ -4,12 +4,13 @@ One row for each version of an event. A version told again on a poll is owed aga
 tell it if it had our answer.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 from uuid import UUID
 
-from sqlalchemy import exists, func, insert, select, update
+from sqlalchemy import exists, func, insert, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from vpp.domain.commitment import Commitment
@@ -67,6 +68,17 @@ async def owe(
         )
     )
     return Owing.NEW
+
+
+async def owe_again(
+    connection: AsyncConnection, versions: Sequence[tuple[UUID, int]], *, request_id: str, again: bool
+) -> None:
+    """As `owe`, for versions answered before, by commitment and modification number, told in one message."""
+    if not versions:
+        return
+    told = tuple_(table.c.commitment_id, table.c.modification_number).in_(versions)
+    which = told if again else told & table.c.sent_at.is_(None)
+    await connection.execute(update(table).where(which).values(request_id=request_id, sent_at=None))
 
 
 async def change(connection: AsyncConnection, changed: Commitment) -> bool:

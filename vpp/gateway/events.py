@@ -5,12 +5,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
-from uuid import UUID
 
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from vpp.commitments import DECLINED_CHANGE, MODIFIED, Decide, Decision, load, note, receive
+from vpp.commitments import DECLINED_CHANGE, MODIFIED, Decide, Decision, find, load, note, receive
 from vpp.domain.commitment import Commitment, CommitmentState
 from vpp.domain.errors import NotFound
 from vpp.domain.grid_event import GridEvent
@@ -278,15 +277,7 @@ class EventDesk:
         return round(rng.uniform(0.0, signal.start_tolerance_s), 3)
 
     async def _known(self, connection: AsyncConnection, external_id: str) -> Commitment | None:
-        found: UUID | None = (
-            await connection.execute(
-                select(commitment.c.id)
-                .where(commitment.c.source == self.source, commitment.c.external_id == external_id)
-                .order_by(commitment.c.life.desc())
-                .limit(1)
-            )
-        ).scalar()
-        return await load(connection, found) if found else None
+        return await find(connection, self.source, external_id)
 
 
 def _cancellation(known: Commitment, number: int) -> EventSignal:

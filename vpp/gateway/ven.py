@@ -46,6 +46,7 @@ from vpp.gateway.reporter import Reporter
 from vpp.gateway.session import Session
 from vpp.gateway.telling import AvailabilityTeller
 from vpp.gateway.terms import VtnTerms
+from vpp.gateway.unchanged import Unchanged
 from vpp.peering import note_standing
 from vpp.ports import Clock, MarketProgram, VenClient
 from vpp.store.engine import Store
@@ -92,6 +93,7 @@ class Openadr2Ven:
         self._session = Session(store, clock, client, terms)
         self._desk = EventDesk(store, clock, client.name, tenant_id, programs, decide, seed, pass_on)
         self._hearing = Hearing(store, clock, client.name, tenant_id, terms.hearing)
+        self._unchanged = Unchanged(store, clock, client.name)
         self._answerer = Answerer(store, clock, self._session)
         self._reporter = Reporter(store, clock, self._session, telemetry)
         self._asker = Asker(store, clock, self._session)
@@ -200,6 +202,7 @@ class Openadr2Ven:
             problem = await self._take_all(notices, again=False)
             early = self._session.drops_early()
             listed = {notice.external_id for notice in notices}
+            self._unchanged.keep_only(listed)
             await self._hearing.withdraw(await self._hearing.absent(listed, early=early))
             await self._hearing.prune()
             await self._reporter.prune()
@@ -281,10 +284,10 @@ class Openadr2Ven:
     async def _take_all(self, notices: tuple[EventNotice, ...], *, again: bool) -> VppError | None:
         """Take each event in its own transaction; one that fails does not hold up the others."""
         problem: VppError | None = None
-        for notice in notices:
+        known = await self._unchanged.recognise(notices, again=again)
+        for notice, told_before in zip(notices, known, strict=True):
             try:
-                taken = await self._desk.take(notice, again=again, early=self._session.drops_early())
-                await self._hear(notice, taken)
+                taken = told_before or await self._take(notice, again=again)
             except VppError as error:
                 log.warning("event not taken", source=self.name, event_id=notice.external_id, error=str(error))
                 problem = problem or error
@@ -298,6 +301,13 @@ class Openadr2Ven:
             if taken.is_new or taken.at_once is not None:
                 self._tell(notice, taken)
         return problem
+
+    async def _take(self, notice: EventNotice, *, again: bool) -> Taken:
+        self._unchanged.forget(notice.external_id)
+        taken = await self._desk.take(notice, again=again, early=self._session.drops_early())
+        await self._hear(notice, taken)
+        self._unchanged.keep(notice, taken)
+        return taken
 
     async def _hear(self, notice: EventNotice, taken: Taken) -> None:
         """Keep what the event says beside power; one that ended before its time holds no longer."""
