@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import event as sa_event
 from sqlalchemy import select
 from structlog.testing import capture_logs
 
@@ -227,6 +228,27 @@ async def test_a_fleet_under_a_limit_promises_no_more_than_the_limit_lets_it_giv
     accepted, reason = await answer()
     assert not accepted
     assert "fleet can hold 9 kW" in reason  # six houses of 1 kW, and 3 kW on top
+
+
+async def test_whether_the_fleet_covers_an_event_is_found_out_by_as_many_queries_however_many_are_owed(
+    store: Store,
+) -> None:
+    world = await a_world(store, 18)
+    await world.report()
+    asked: list[str] = []
+    earlier = tuple(replace(t, interval=t.interval.shifted(-timedelta(minutes=1))) for t in world.commitment.targets)
+    sa_event.listen(store.engine.sync_engine, "before_cursor_execute", lambda *said: asked.append(said[2]))
+
+    async def queries(*others: str) -> int:
+        async with store.begin() as connection:
+            for name in others:
+                other = replace(a_commitment(external_id=name), targets=earlier)
+                await create(connection, other, at=world.clock.now())
+            asked.clear()
+            await covers(connection, world.commitment, clock=world.clock, mode_adapters=frozenset())
+            return len(asked)
+
+    assert await queries("one") == await queries("two", "three", "four")
 
 
 async def test_a_mode_only_battery_is_left_alone_where_its_most_is_not_allowed(store: Store) -> None:

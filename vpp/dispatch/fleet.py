@@ -56,11 +56,15 @@ async def call_fleet(
     carried out.
     """
     sites = await load_sites(connection, tenant_id=commitment.tenant_id, program=commitment.program)
+    earlier = {
+        other.program
+        for other in await overlapping(connection, commitment)
+        if (other.window.start_at, str(other.id)) < (commitment.window.start_at, str(commitment.id))
+    }
     taken = {
         site.id
-        for other in await overlapping(connection, commitment)
-        for site in await load_sites(connection, tenant_id=other.tenant_id, program=other.program)
-        if (other.window.start_at, str(other.id)) < (commitment.window.start_at, str(commitment.id))
+        for program in sorted(earlier)
+        for site in await load_sites(connection, tenant_id=commitment.tenant_id, program=program)
     }
     sites = tuple(site for site in sites if site.id not in taken)
     state = await read_snapshot(connection, sites, at=at, max_age_s=max_age_s)

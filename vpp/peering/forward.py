@@ -151,10 +151,19 @@ async def _keep(connection: AsyncConnection, peer: Peer, event: GridEvent, at: d
         where=received_event.c.event.is_distinct_from(new.excluded.event),
     )
     await connection.execute(kept)
-    return (await _received(connection, peer.id, event.event_id, peer.tenant_id))[0]
+    return await _locked(connection, peer.id, event.event_id, peer.tenant_id)
 
 
 async def _received(connection: AsyncConnection, source: str, event_id: str, tenant_id: str) -> tuple[Row[Any], Peer]:
+    row = await _locked(connection, source, event_id, tenant_id)
+    sender = (await connection.execute(select(peers).where(peers.c.id == source))).one()
+    return row, Peer(
+        id=sender.id, tenant_id=sender.tenant_id, protocol=Protocol(sender.protocol),
+        role=PeerRole(sender.role), name=sender.name, config=sender.config,
+    )  # fmt: skip
+
+
+async def _locked(connection: AsyncConnection, source: str, event_id: str, tenant_id: str) -> Row[Any]:
     query = select(received_event).where(
         received_event.c.source == source,
         received_event.c.event_id == event_id,
@@ -163,11 +172,7 @@ async def _received(connection: AsyncConnection, source: str, event_id: str, ten
     row = (await connection.execute(query.with_for_update())).first()
     if row is None:
         raise NotFound(f"no event {event_id!r} received")
-    sender = (await connection.execute(select(peers).where(peers.c.id == source))).one()
-    return row, Peer(
-        id=sender.id, tenant_id=sender.tenant_id, protocol=Protocol(sender.protocol),
-        role=PeerRole(sender.role), name=sender.name, config=sender.config,
-    )  # fmt: skip
+    return row
 
 
 async def _pass_on(

@@ -129,8 +129,13 @@ async def keep_heard(connection: AsyncConnection, event: HeardEvent, holding: Ho
     }
     new = upsert(heard_event).values(source=event.source, event_id=event.event_id, heard_at=at, **values)
     await connection.execute(new.on_conflict_do_update(index_elements=["source", "event_id"], set_=values))
-    await _replace_series(connection, event)
-    await _replace_holding(connection, event, holding)
+    if known is not None:
+        for table in (heard_series, *_HELD):
+            await connection.execute(
+                delete(table).where(table.c.source == event.source, table.c.event_id == event.event_id)
+            )
+    await _insert_series(connection, event)
+    await _insert_holding(connection, event, holding)
     return True
 
 
@@ -261,9 +266,7 @@ def _overlapping(table: Table, tenant_id: str, start_at: datetime, end_at: datet
     )
 
 
-async def _replace_series(connection: AsyncConnection, event: HeardEvent) -> None:
-    which = (heard_series.c.source == event.source) & (heard_series.c.event_id == event.event_id)
-    await connection.execute(delete(heard_series).where(which))
+async def _insert_series(connection: AsyncConnection, event: HeardEvent) -> None:
     rows = [
         {
             "source": event.source,
@@ -283,7 +286,7 @@ async def _replace_series(connection: AsyncConnection, event: HeardEvent) -> Non
         await connection.execute(insert(heard_series), rows)
 
 
-async def _replace_holding(connection: AsyncConnection, event: HeardEvent, holding: Holding) -> None:
+async def _insert_holding(connection: AsyncConnection, event: HeardEvent, holding: Holding) -> None:
     common = {"source": event.source, "event_id": event.event_id, "tenant_id": event.tenant_id}
     wanted: tuple[tuple[Table, Sequence[object], tuple[str, ...]], ...] = (
         (fleet_limit, holding.limits, ("site_id", "limit_kw")),
@@ -292,9 +295,6 @@ async def _replace_holding(connection: AsyncConnection, event: HeardEvent, holdi
         (grid_alert, holding.alerts, ("kind", "text")),
     )
     for table, things, names in wanted:
-        await connection.execute(
-            delete(table).where(table.c.source == event.source, table.c.event_id == event.event_id)
-        )
         rows = [
             common | {name: getattr(each, name) for name in (*names, "start_at", "end_at")}
             | ({"direction": each.direction.value} if isinstance(each, FleetLimit) else {})

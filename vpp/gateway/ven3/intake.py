@@ -135,7 +135,7 @@ class Intake:
             await seen.save_outcome(
                 connection, self.source, told.event_id, number=number, outcome=outcome, reason=reason
             )
-            if event is not None:
+            if event is not None and (told.reports or number > 0):
                 await plan_reports(connection, self.source, event, told.reports)
         metrics.EVENTS.labels(self.source, outcome).inc()
         log.info(

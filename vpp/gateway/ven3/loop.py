@@ -267,7 +267,7 @@ class Openadr3Ven:
         """Look after the events that a full read has left out."""
         listed = {event.event_id for event in told.events}
         async with self._store.begin() as connection:
-            known = await seen.open_events(connection, self.name, after=self._clock.now() + END_SLACK)
+            known = await seen.open_ids(connection, self.name, after=self._clock.now() + END_SLACK)
         absent = [event_id for event_id in known if event_id not in listed]
         problem: VppError | None = None
         for event_id in absent[:MAX_CONFIRMED]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, delete, func, select, update
+from sqlalchemy import Row, Select, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -87,14 +87,22 @@ async def prune(connection: AsyncConnection, source: str, *, before: datetime) -
 
 async def open_events(connection: AsyncConnection, source: str, *, after: datetime) -> dict[str, Seen]:
     """Return by id the events that are not gone and not over by `after`, at most `BATCH`."""
-    rows = await connection.execute(
-        select(table)
-        .where(table.c.source == source, table.c.gone_at.is_(None))
+    rows = await connection.execute(_open(select(table), source, after))
+    return {row.event_id: _seen(row) for row in rows}
+
+
+async def open_ids(connection: AsyncConnection, source: str, *, after: datetime) -> list[str]:
+    """Return their ids alone, those first heard of first."""
+    return list((await connection.execute(_open(select(table.c.event_id), source, after))).scalars())
+
+
+def _open(query: Select[Any], source: str, after: datetime) -> Select[Any]:
+    return (
+        query.where(table.c.source == source, table.c.gone_at.is_(None))
         .where(table.c.over_at.is_(None) | (table.c.over_at > after))
         .order_by(table.c.first_seen_at, table.c.event_id)
         .limit(BATCH)
     )
-    return {row.event_id: _seen(row) for row in rows}
 
 
 async def save_version(
