@@ -205,7 +205,7 @@ def test_what_is_not_there_or_was_revoked_is_said(vpp: Vpp) -> None:
 def test_what_is_given_of_a_peer_is_changed_and_the_rest_stays(vpp: Vpp, tmp_path: Path) -> None:
     made = vpp.json(
         "add", "utility", "--protocol", "openadr2", "--role", "vtn", "--url", "https://old.example", "--sign",
-        "--ven-name", "us", "--cert", "a.pem", "--poll-s", "30", "--group", "a", "--program", "peak=elrp",
+        "--ven-name", "us", "--cert", "a.pem", "--key", "k.pem", "--poll-s", "30", "--group", "a", "--program", "peak=elrp",
         "--vtn-id", "V",
     )  # fmt: skip
     changed = vpp.json(
@@ -215,7 +215,8 @@ def test_what_is_given_of_a_peer_is_changed_and_the_rest_stays(vpp: Vpp, tmp_pat
     shown = vpp.json("show", "utility")
     assert changed == {key: shown[key] for key in changed}
     assert (changed["id"], changed["url"], changed["groups"]) == (made["id"], "https://new.example", ["b", "c"])
-    assert changed["config"] == {"sign": False, "cert_name": "b.pem", "programs": {"off": "base"}, "forward": True}
+    own = {"sign": False, "cert_name": "b.pem", "key_name": "k.pem", "programs": {"off": "base"}, "forward": True}
+    assert changed["config"] == own
     assert changed["vtn_id"] is None
     vpp.json("add", "utility", "--protocol", "openadr2", "--role", "ven")
     pem, _ = certificate("site")
