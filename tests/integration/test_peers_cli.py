@@ -205,8 +205,8 @@ def test_what_is_not_there_or_was_revoked_is_said(vpp: Vpp) -> None:
 def test_what_is_given_of_a_peer_is_changed_and_the_rest_stays(vpp: Vpp, tmp_path: Path) -> None:
     made = vpp.json(
         "add", "utility", "--protocol", "openadr2", "--role", "vtn", "--url", "https://old.example", "--sign",
-        "--ven-name", "us", "--cert", "a.pem", "--key", "k.pem", "--poll-s", "30", "--group", "a", "--program", "peak=elrp",
-        "--vtn-id", "V",
+        "--ven-name", "us", "--cert", "a.pem", "--key", "k.pem", "--poll-s", "30", "--group", "a",
+        "--program", "peak=elrp", "--vtn-id", "V",
     )  # fmt: skip
     changed = vpp.json(
         "change", "utility", "--url", "https://new.example", "--no-sign", "--cert", "b.pem", "--config", "poll_s=null",
