@@ -10,8 +10,8 @@ from tests.browser.conftest import WIDTHS, serving, visiting
 from tests.builders_peering import add_tenant, stored_peer
 from tests.builders_portal import NOW, add_account, portal
 from tests.clock import FixedClock
-from vpp.domain.peer import Direction, Protocol
-from vpp.peering import SqlMessageLog
+from vpp.domain.peer import Direction, PeerRole, Protocol
+from vpp.peering import SqlMessageLog, note_standing
 from vpp.store.engine import Store
 
 OPERATOR = "operator@default.example"
@@ -26,6 +26,10 @@ async def prepare(store: Store) -> None:
         store, "alder-street-22", protocol=Protocol.OPENADR2, groups=("north", "batteries-of-the-old-town"),
         fingerprint="AA:BB:CC:DD:EE:FF:00:11:22:33", party_id="VEN-" + "9f1c77a2b0" * 6,
     )  # fmt: skip
+    utility, _ = await stored_peer(
+        store, "utility", protocol=Protocol.OPENADR2, role=PeerRole.VTN, url="https://vtn.example"
+    )
+    await note_standing(store, utility.id, "not reached: https://vtn.example/" + "long" * 40, at=NOW)
     log = SqlMessageLog(store, FixedClock(NOW - timedelta(minutes=5)))
     for kind, body in (("oadrPoll", "<a/>"), ("oadrDistributeEvent", EVENT), ("oadrCreatedEvent", "{" * 300)):
         log.note(
@@ -44,6 +48,11 @@ async def test_peers_are_added_watched_and_revoked(store: Store, chromium: Brows
         await visitor.see("/operator/peers")
         await page.get_by_role("link", name="alder-street-22").click()
         await expect(page.get_by_role("heading", name="Ids and addresses")).to_be_visible()
+        await visitor.check()
+
+        await visitor.see("/operator/peers")
+        await page.get_by_role("link", name="utility").click()
+        await expect(page.get_by_text("not reached: https")).to_be_visible()
         await visitor.check()
 
         await visitor.see("/operator/messages")
