@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import hypothesis
 import psycopg
 import pytest
 from redis import Redis
@@ -33,6 +34,12 @@ _LONGEST_FIRST = (
     "tests/integration/",
 )
 _PREFIX = "vpp-test-"
+
+# CI tries the same examples in every property test each time, so that a change is judged by what it changed; anywhere
+# else each run tries new ones, and one that failed again.
+hypothesis.settings.register_profile("ci", derandomize=True)
+if os.environ.get("VPP_REQUIRE_ALL") == "1":
+    hypothesis.settings.load_profile("ci")
 
 
 def pytest_configure(config: pytest.Config) -> None:

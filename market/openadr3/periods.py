@@ -100,7 +100,9 @@ def stretched(slots: Sequence[Slot], until_at: datetime | None) -> list[Slot] | 
     if last_at is not None and until_at > last_at:
         length = last_at - first_at
         passes = -((first_at - until_at) // length) if length else MAX_INTERVALS + 1
-        if passes * len(slots) > MAX_INTERVALS:
+        # values of one payload become intervals of their own
+        each = sum(max(1, sum(len(values) for _, values in slot.payloads)) for slot in slots)
+        if passes * each > MAX_INTERVALS:
             return None
     shift = timedelta(0) if last_at is None else last_at - first_at
     every = [replace(slot, start_at=slot.start_at + n * shift) for n in range(passes) for slot in slots]

@@ -144,6 +144,15 @@ def test_intervals_repeated_for_ever_are_kept_once_and_said_so() -> None:
     assert again(event) == (event, {})
 
 
+def test_repeated_intervals_too_many_to_be_told_again_are_kept_once() -> None:
+    payloads = [{"type": "PRICE", "values": [1]}, {"type": "GHG", "values": [1, 2]}]  # each value has an interval
+    intervals = [{"id": 0, "payloads": payloads}]
+    body = {**STAMPS, "duration": "PT1H", "intervalPeriod": {"start": "2026-08-19T23:00:00Z", "duration": "PT1S"}}
+    event = read(body | {"intervals": intervals})
+    assert sum(len(series.intervals) for series in event.series) == 3, "and not 10,800"
+    assert again(event)[0].duration == timedelta(hours=1)
+
+
 def test_what_has_no_end_has_no_duration() -> None:
     event = read(an_object(0.5, kind="DISPATCH_SETPOINT", intervalPeriod={**PERIOD, "duration": "P9999Y"}))
     assert (event.duration, event.series[0].intervals[0].duration, event.end_at) == (None, None, None)
