@@ -17,6 +17,7 @@ import pytest
 from tests.builders_peering import certificate
 from tests.clock import NOON, FixedClock
 from vpp.cli import run
+from vpp.cli.app import console
 from vpp.cli.peers_log import since_instant
 from vpp.clock import SystemClock
 from vpp.config import Settings
@@ -60,7 +61,7 @@ def vpp(
     monkeypatch.setenv("VPP_REDIS_URL", redis_url)
     monkeypatch.setenv("VPP_VAR_DIR", str(tmp_path))
     monkeypatch.setenv("VPP_PUBLIC_URL", "https://vpp.example/")
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(console, "width", 200)  # COLUMNS was read when it was made
     return Vpp(capsys)
 
 
