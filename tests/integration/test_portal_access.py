@@ -76,6 +76,11 @@ ACCESS: dict[str, set[str]] = {
     "PATCH /api/v1/peers/{peer_id}": {"operator", "operate"},
     "POST /api/v1/peers/{peer_id}/rotate-secret": {"operator", "operate"},
     "DELETE /api/v1/peers/{peer_id}": {"operator", "operate"},
+    "GET /api/v1/peers/{peer_id}/reports": STAFF,
+    "POST /api/v1/peers/{peer_id}/reports": {"operator", "operate"},
+    "DELETE /api/v1/peers/{peer_id}/reports/{report_request_id}": {"operator", "operate"},
+    "POST /api/v1/peers/{peer_id}/reregister": {"operator", "operate"},
+    "POST /api/v1/peers/{peer_id}/end-registration": {"operator", "operate"},
     "GET /api/v1/grid-events": STAFF,
     "POST /api/v1/grid-events": {"operator", "operate"},
     "GET /api/v1/grid-events/{event_id:path}": STAFF,
@@ -164,6 +169,8 @@ async def _ask(client: httpx.AsyncClient, route: str, event_id: object, site_id:
         return (await client.request(method, path, data={"reserve_percent": "30"})).status_code
     changed = {"groups": []} if "/peers/" in path else {"reserve_soc": 0.3}
     body = {"PATCH": changed, "PUT": GRID_EVENT}.get(method)
+    if path.endswith("/reports"):
+        body = {"specifier_id": "METADATA"}
     return (await client.request(method, path, json=body, headers={"if-match": '"0"'})).status_code
 
 

@@ -113,7 +113,7 @@ def values(request_id: str, *found: float | ResourceStatus, start: int = 0) -> U
 
 
 async def ask(store: Store, vtn: Vtn, peer: Peer, **wanted: Any) -> str:
-    """Ask for a report as the portal does, and wait until the VTN knows of it."""
+    """Ask for a report as the API does, and wait until the VTN knows of it."""
     given: dict[str, Any] = {
         "specifier_id": "spec",
         "points": [("p1", "Direct Read")],

@@ -33,6 +33,7 @@ from vpp.portal import (
     statements,
     telemetry,
     utility,
+    ven_requests,
 )
 from vpp.portal.context import Context
 from vpp.portal.live import LiveFeeds
@@ -48,7 +49,7 @@ SLACK_BYTES = 65_536
 """Above what telemetry takes, so that its own refusal, which says more, comes first."""
 _ROUTERS = (
     health, sign_in, operator, peers, messages, utility, owner, events, reasons, sites, telemetry, statements, ledger,
-    peers_api, grid_events, grid_event_pages, heard_pages,
+    peers_api, ven_requests, grid_events, grid_event_pages, heard_pages,
 )  # fmt: skip
 
 
